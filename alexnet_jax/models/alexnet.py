@@ -1,0 +1,198 @@
+"""Spec -> network: a backbone of convolutions and dense layers with named taps, and a linear head.
+
+Parameters: `backbone/{conv1 .. conv5, norm1 .., fc6, fc7}/{kernel, bias}`, `head/{kernel, bias}`.
+Taps: `conv1 .. conv5` after normalization and activation, before pooling; `pool1, pool2, pool5` as
+they enter the next layer; `fc6, fc7` after activation, before dropout; `logits`.
+"""
+
+from __future__ import annotations
+
+from math import gcd
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from alexnet_jax.models import kernels, layers
+from alexnet_jax.models.initializers import kernel_initializer
+from alexnet_jax.models.spec import Conv, Spec, smallest_size
+
+
+class Pass(NamedTuple):
+    """What one pass through the network needs to know besides the images."""
+
+    train: bool
+    rows: Array  # int32 [B], each example's row in the global batch: keys its dropout
+    valid: Array  # bool [B], whether the example counts in batch statistics
+    axis_name: str | None  # the mapped axis that batch statistics are summed over
+    frozen: tuple[str, ...]  # layers that run as in evaluation
+    dropout_rate: Array | float
+
+
+class AlexNet(nn.Module):
+    """`AlexNet(spec).apply({"params": p}, images) -> logits`, float32 [B, num_classes].
+
+    `dtype` is the type of computation, `param_dtype` that of parameters; statistics and logits are
+    float32 in any case (float64 where parameters are). Softmax is left to whoever asks for
+    probabilities.
+    """
+
+    spec: Spec
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        images: Array,
+        *,
+        train: bool = False,
+        rows: Array | None = None,
+        valid: Array | None = None,
+        axis_name: str | None = None,
+        frozen: tuple[str, ...] = (),
+        taps: bool = False,
+    ) -> Any:
+        """Logits of images [B, H, W, 3]; uint8 images are scaled to [0, 1].
+
+        With `taps`, (logits, {tap: value}). Training draws dropout from the rng "dropout" and
+        updates the collection "batch_stats". `frozen` layers keep evaluation's behaviour.
+        Raises ValueError for images too small or not [B, H, W, 3].
+        """
+        _check_images(self.spec, images)
+        if images.dtype == jnp.uint8:
+            images = images.astype(jnp.float32) / 255.0
+        batch = images.shape[0]
+        rows = jnp.arange(batch, dtype=jnp.int32) if rows is None else rows
+        valid = jnp.ones(batch, bool) if valid is None else valid
+        # The rate is an array of the train state where there is one, so that sweeps compile once.
+        rate = self.get_variable("hyper", "dropout_rate", self.spec.dropout_rate)
+        how = Pass(train, rows, valid, axis_name, frozen, rate)
+        values = Backbone(self.spec, self.dtype, self.param_dtype, name="backbone")(
+            images.astype(self.dtype), how
+        )
+        features = values.pop("features")
+        head = _dense(self, "head", self.spec.num_classes, bias=0.0)
+        logits = head(features).astype(jnp.promote_types(jnp.float32, self.dtype))
+        return (logits, {**values, "logits": logits}) if taps else logits
+
+
+class Backbone(nn.Module):
+    """Everything before the head: {tap: value, "features": what the head receives}."""
+
+    spec: Spec
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Array, how: Pass) -> dict[str, Array]:
+        spec = self.spec
+        activation = _activation(spec.activation)
+        taps: dict[str, Array] = {}
+        for name, conv in spec.conv_layers():
+            x = Convolution(
+                conv, spec.kernel_init, _bias(spec, conv), self.dtype, self.param_dtype, name=name
+            )(x)
+            norm, pool = name.replace("conv", "norm"), name.split("_")[0].replace("conv", "pool")
+            tap = name
+            for step in conv.then:
+                if step == "normalization":
+                    x = self.normalize(x, norm, how)
+                elif step == "spatial_normalization":
+                    x = layers.spatial_response_norm(x)
+                elif step == "activation":
+                    x = activation(x)
+                else:
+                    taps[tap], tap = x, pool
+                    x = kernels.max_pool(x)
+            taps[tap] = x
+            x = self.drop(x, tap, how, frozen=name in how.frozen)
+        x = x.reshape(x.shape[0], -1)
+        for name, neurons in spec.dense_layers():
+            # A bias that a batch norm follows at once would be subtracted again: none is made.
+            batch_norm = spec.dense_normalization and spec.normalization == "batch"
+            x = _dense(self, name, neurons, None if batch_norm else spec.dense_bias)(x)
+            if spec.dense_normalization:
+                x = self.normalize(x, name.replace("fc", "norm"), how)
+            taps[name] = x = activation(x)
+            x = self.drop(x, name, how, frozen=name in how.frozen)
+        return {**taps, "features": x}
+
+    def normalize(self, x: Array, name: str, how: Pass) -> Array:
+        kind, channels = self.spec.normalization, x.shape[-1]
+        if kind == "local_response":
+            return layers.response_norm(x, self.spec.response_norm)
+        if kind == "batch":
+            norm = layers.BatchNorm(param_dtype=self.param_dtype, name=name)
+            return norm(x, how.valid, how.axis_name, how.train and name not in how.frozen)
+        if kind in ("layer", "group"):  # layer norm is group norm with one group (Wu and He 2018)
+            groups = 1 if kind == "layer" else gcd(32, channels)
+            group_norm = nn.GroupNorm(
+                groups, epsilon=1e-5, dtype=self.dtype, param_dtype=self.param_dtype, name=name
+            )
+            return group_norm(x)
+        return x
+
+    def drop(self, x: Array, tap: str, how: Pass, *, frozen: bool) -> Array:
+        if tap not in self.spec.dropout or not how.train or frozen or self.is_initializing():
+            return x
+        key = jax.random.fold_in(self.make_rng("dropout"), self.spec.dropout.index(tap))
+        return layers.dropout(x, how.dropout_rate, key, how.rows)
+
+
+class Convolution(nn.Module):
+    """A convolution's parameters, and the form of it that kernels.py chooses."""
+
+    conv: Conv
+    kernel_init: str
+    bias: float | None
+    dtype: Any
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        conv = self.conv
+        shape = (conv.kernel, conv.kernel, x.shape[-1] // conv.groups, conv.features)
+        init = kernel_initializer(self.kernel_init, str(self.name))
+        kernel = self.param("kernel", init, shape, self.param_dtype).astype(self.dtype)
+        x = kernels.convolution(
+            x, kernel, stride=conv.stride, padding=conv.padding, groups=conv.groups
+        )
+        if self.bias is None:
+            return x
+        constant = nn.initializers.constant(self.bias)
+        bias = self.param("bias", constant, (conv.features,), self.param_dtype)
+        return x + bias.astype(self.dtype)
+
+
+def _dense(module: Any, name: str, neurons: int, bias: float | None) -> nn.Dense:
+    return nn.Dense(
+        neurons,
+        use_bias=bias is not None,
+        dtype=module.dtype,
+        param_dtype=module.param_dtype,
+        kernel_init=kernel_initializer(module.spec.kernel_init, name),
+        bias_init=nn.initializers.constant(bias or 0.0),
+        name=name,
+    )
+
+
+def _activation(name: str) -> Any:
+    return (lambda x: x) if name == "identity" else getattr(nn, name)
+
+
+def _bias(spec: Spec, conv: Conv) -> float | None:
+    """None where a batch norm follows at once."""
+    return None if conv.then[0] == "normalization" and spec.normalization == "batch" else conv.bias
+
+
+def _check_images(spec: Spec, images: Array) -> None:
+    if images.ndim != 4 or images.shape[-1] != 3:
+        raise ValueError(f"images have shape {images.shape}; expected [batch, height, width, 3]")
+    if min(images.shape[1:3]) < (smallest := smallest_size(spec)):
+        raise ValueError(
+            f"images are {images.shape[1]}x{images.shape[2]} px; the smallest that {spec.name!r} "
+            f"works on is {smallest}x{smallest}"
+        )

@@ -1,0 +1,82 @@
+"""Convolution against NumPy, max pooling against XLA's own, to the bit."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from alexnet_jax.models.kernels import convolution, max_pool
+
+RNG = np.random.default_rng(0)
+
+
+def numpy_convolution(x, kernel, stride):
+    """Correlation of [B, H, W, C] with [h, w, C, F] at every `stride`-th place that fits."""
+    h, w = kernel.shape[:2]
+    windows = np.lib.stride_tricks.sliding_window_view(x, (h, w), axis=(1, 2))
+    return np.einsum("bijchw,hwcf->bijf", windows[:, ::stride, ::stride], kernel)
+
+
+@pytest.mark.parametrize(("stride", "padding"), [(1, (2, 2)), (4, (0, 3)), (2, (1, 0))])
+def test_convolution_pads_with_zeros_before_and_after(stride, padding):
+    x, kernel = RNG.normal(size=(2, 14, 15, 3)), RNG.normal(size=(5, 5, 3, 4))
+    padded = np.pad(x, ((0, 0), padding, padding, (0, 0)))
+    ours = convolution(jnp.float32(x), jnp.float32(kernel), stride=stride, padding=padding)
+    np.testing.assert_allclose(ours, numpy_convolution(padded, kernel, stride), atol=2e-5)
+
+
+def test_towers_convolve_each_half_on_its_own():
+    x, kernel = RNG.normal(size=(2, 9, 9, 8)), RNG.normal(size=(3, 3, 4, 6))
+    halves = [
+        numpy_convolution(x[..., :4], kernel[..., :3], 1),
+        numpy_convolution(x[..., 4:], kernel[..., 3:], 1),
+    ]
+    ours = convolution(jnp.float32(x), jnp.float32(kernel), groups=2)
+    np.testing.assert_allclose(ours, np.concatenate(halves, -1), atol=2e-5)
+
+
+def reduce_window_pool(x):
+    return lax.reduce_window(x, -np.inf, lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "VALID")
+
+
+@pytest.mark.parametrize("size", [(3, 3), (4, 5), (7, 8), (13, 13), (26, 27)])
+@pytest.mark.parametrize("ties", [False, True])
+def test_max_pool_and_its_gradient_are_xlas_to_the_bit(size, ties):
+    """Whole numbers as cotangents: their sums are exact in any order."""
+    x = RNG.normal(size=(2, *size, 5)).astype(np.float32)
+    x = np.maximum(np.round(x), 0.0) if ties else x  # ReLU's zeros, and many equal maxima
+    ours, our_backward = jax.vjp(max_pool, x)
+    theirs, their_backward = jax.vjp(reduce_window_pool, x)
+    np.testing.assert_array_equal(ours, theirs)
+    cotangent = RNG.integers(-9, 10, ours.shape).astype(np.float32)
+    np.testing.assert_array_equal(our_backward(cotangent)[0], their_backward(cotangent)[0])
+
+
+def test_ties_go_to_the_first_maximum_in_row_order():
+    x = np.zeros((1, 5, 3, 1), np.float32)
+    x[0, 1, 1:] = 7.0  # two equal maxima, in the upper window only
+    (gradient,) = jax.vjp(max_pool, x)[1](jnp.array([1.0, 2.0]).reshape(1, 2, 1, 1))
+    expected = np.zeros((5, 3))
+    expected[1, 1] = 1.0
+    expected[2, 0] = 2.0  # a window of zeros: its top left corner
+    np.testing.assert_array_equal(gradient[0, :, :, 0], expected)
+
+
+def test_a_window_with_a_nan_gives_nan_and_no_gradient():
+    x = np.ones((1, 3, 5, 1), np.float32)
+    x[0, 0, 0] = np.nan
+    y, backward = jax.vjp(max_pool, x)
+    np.testing.assert_array_equal(y.ravel(), [np.nan, 1.0])
+    assert backward(jnp.ones_like(y))[0].sum() == 1.0
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_stays_half_precision(dtype):
+    x = jnp.asarray(RNG.normal(size=(1, 7, 7, 2)), dtype)
+    y, backward = jax.vjp(max_pool, x)
+    assert y.dtype == backward(y)[0].dtype == dtype
+    np.testing.assert_array_equal(y, reduce_window_pool(x.astype(jnp.float32)))
+    assert convolution(x, jnp.ones((3, 3, 2, 4), dtype)).dtype == dtype
