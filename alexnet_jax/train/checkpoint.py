@@ -1,0 +1,279 @@
+"""Checkpoints: the only file that knows orbax.
+
+Each step's folder holds an item `state`, the arrays, and an item `meta`, JSON, with a crc32 of
+every array. A folder appears under its number only when it is whole, so a kill at any moment
+leaves the one before; a damaged one is found by its checksums, and the one before it is taken.
+
+    checkpoints = Checkpoints("runs/mine/checkpoints")
+    checkpoints.save(state, {"note": "anything JSON"}, best_step=120)
+    checkpoints.close()                                   # waits until all is written
+    state, meta = checkpoints.restore(jax.eval_shape(create))
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from alexnet_jax.optim.rules import leaf_name
+
+FORMAT = 1
+
+log = logging.getLogger(__name__)
+
+
+class DamagedCheckpoint(RuntimeError):
+    """A checkpoint whose content is not what was saved."""
+
+
+class CheckpointMismatch(ValueError):
+    """A sound checkpoint of something else: other parameters, other shapes."""
+
+
+class Checkpoints:
+    """The checkpoints in one folder: the latest `keep`, and the best one.
+
+    Saving is asynchronous: the arrays are copied before `save` returns, so the state may be
+    donated to the next step, and an error of writing is raised by the next `save` or by `close`.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], *, keep: int = 2) -> None:
+        self.folder = Path(folder).absolute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._best_step: int | None = None
+        self._sound: set[int] = set()
+        self._manager = ocp.CheckpointManager(
+            self.folder,
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policies.AnyPreservationPolicy(
+                    [policies.LatestN(keep), _KeepStep(lambda: self._best_step)]
+                ),
+                save_decision_policy=policies.FixedIntervalPolicy(1),
+            ),
+        )
+
+    def steps(self) -> list[int]:
+        """Steps that have a whole checkpoint, oldest first."""
+        return sorted(self._manager.all_steps())
+
+    def save(self, state: Any, meta: dict, *, best_step: int | None = None) -> None:
+        """Save `state` under its step, with `meta`; `best_step` is kept whatever its age.
+
+        Saving a step again does nothing, unless what lies there is damaged.
+        """
+        step = int(state.step)
+        self._best_step = best_step
+        if step in self._sound:
+            return
+        if step in self._manager.all_steps():
+            self._set_aside(step)
+        meta = {"format": FORMAT, **meta, "crc32": checksums(state)}
+        self._manager.save(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardSave(_as_dict(state)), meta=ocp.args.JsonSave(meta)
+            ),
+            force=True,
+        )
+        self._sound.add(step)
+
+    def restore(self, target: Any, *, step: int | None = None) -> tuple[Any, dict]:
+        """(state, meta) of `step`, or of the newest checkpoint that is sound.
+
+        `target` is a state, possibly abstract, with the shardings to restore to (default: the
+        first device). A damaged newest checkpoint is named in a warning, set aside, and the one
+        before is taken.
+
+        Raises FileNotFoundError where there is no checkpoint (`step`), CheckpointMismatch where it
+        holds other arrays than `target`, DamagedCheckpoint where none is sound.
+        """
+        steps = self.steps()
+        if step is not None:
+            if step not in steps:
+                raise FileNotFoundError(f"no checkpoint of step {step} in {self.folder}: {steps}")
+            return self._load(target, step)
+        if not steps:
+            raise FileNotFoundError(f"no checkpoint in {self.folder}")
+        for candidate in reversed(steps):
+            try:
+                return self._load(target, candidate)
+            except DamagedCheckpoint as error:
+                log.warning("%s; taking the one before", error)
+                self._set_aside(candidate)
+        raise DamagedCheckpoint(f"none of the checkpoints in {self.folder} is sound: {steps}")
+
+    def close(self) -> None:
+        """Wait until everything is written; raises what went wrong."""
+        self._manager.wait_until_finished()
+        self._manager.close()
+
+    def __enter__(self) -> Checkpoints:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _load(self, target: Any, step: int) -> tuple[Any, dict]:
+        path = self.folder / str(step)
+        meta = read_meta(self.folder, step)
+        abstract = jax.tree.map(_abstract, _as_dict(target))
+        _check_shapes(abstract, _stored(path), path)
+        with _quiet(), _named_damage(path):
+            state = ocp.Checkpointer(ocp.StandardCheckpointHandler()).restore(
+                path / "state", args=ocp.args.StandardRestore(abstract)
+            )
+        _check_sums(state, meta, path)
+        self._sound.add(step)
+        return _like(target, state), meta
+
+    def _set_aside(self, step: int) -> None:
+        path = self.folder / str(step)
+        path.rename(path.with_name(f"{step}.damaged"))
+        self._manager.reload()
+
+
+def read_meta(folder: str | os.PathLike[str], step: int) -> dict:
+    """The JSON beside the arrays of a checkpoint."""
+    path = Path(folder).absolute() / str(step)
+    if not path.is_dir():
+        raise FileNotFoundError(f"no checkpoint {path}")
+    with _quiet(), _named_damage(path):
+        meta = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path / "meta")
+    _check_format(meta, path)
+    return meta
+
+
+def load_arrays(folder: str | os.PathLike[str], step: int) -> dict:
+    """The state as nested dicts of NumPy arrays, without the code of the model that made it."""
+    path = Path(folder).absolute() / str(step)
+    meta = read_meta(folder, step)
+    with _quiet(), _named_damage(path):
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), _stored(path))
+        state = ocp.Checkpointer(ocp.PyTreeCheckpointHandler()).restore(
+            path / "state", args=ocp.args.PyTreeRestore(restore_args=as_numpy)
+        )
+    _check_sums(state, meta, path)
+    return state
+
+
+def steps_in(folder: str | os.PathLike[str]) -> list[int]:
+    """Steps that have a checkpoint in the folder, oldest first; opens nothing."""
+    folder = Path(folder)
+    return (
+        sorted(int(p.name) for p in folder.glob("*") if p.name.isdigit()) if folder.is_dir() else []
+    )
+
+
+def checksums(tree: Any) -> dict[str, int]:
+    """{name: crc32} of every array that this process holds whole."""
+    sums = {}
+    for path, x in jax.tree_util.tree_leaves_with_path(_as_dict(tree)):
+        if isinstance(x, jax.Array) and not (x.is_fully_addressable or x.is_fully_replicated):
+            continue
+        array = np.ascontiguousarray(x.addressable_data(0) if _is_replicated(x) else x)
+        sums[leaf_name(path)] = zlib.crc32(array.tobytes())
+    return sums
+
+
+class _KeepStep(policies.PreservationPolicy):
+    """Keep the stopper's best step; orbax's own `best_fn` ranks NaN first and drops the newest."""
+
+    def __init__(self, step: Any) -> None:
+        self._step = step
+
+    def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
+        return [checkpoint.step == self._step() for checkpoint in checkpoints]
+
+
+def _as_dict(state: Any) -> Any:
+    """A train state as a dict of its fields, so that anyone can read it back."""
+    return dict(vars(state)) if hasattr(state, "opt_state") else state
+
+
+def _like(target: Any, state: dict) -> Any:
+    return type(target)(**state) if hasattr(target, "opt_state") else state
+
+
+def _is_replicated(x: Any) -> bool:
+    return isinstance(x, jax.Array) and x.is_fully_replicated
+
+
+def _stored(path: Path) -> Any:
+    """Shapes and dtypes of what a checkpoint holds."""
+    with _quiet(), _named_damage(path):
+        reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
+        return reader.metadata(path / "state").item_metadata.tree
+
+
+def _abstract(x: Any) -> jax.ShapeDtypeStruct:
+    sharding = getattr(x, "sharding", None)
+    if sharding is None:
+        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+
+def _check_format(meta: dict, path: Path) -> None:
+    number = meta.get("format")
+    if not isinstance(number, int) or not 1 <= number <= FORMAT:
+        raise CheckpointMismatch(
+            f"{path} has format {number!r}; this version reads 1 to {FORMAT}: update alexnet_jax"
+        )
+
+
+def _check_shapes(expected: Any, stored: Any, path: Path) -> None:
+    def described(tree: Any) -> dict[str, str]:
+        leaves = jax.tree_util.tree_leaves_with_path(tree)
+        return {leaf_name(p): f"{tuple(x.shape)} {x.dtype}" for p, x in leaves}
+
+    want, have = described(expected), described(stored)
+    lines = [f"  - {n} {have[n]}" for n in sorted(have) if have[n] != want.get(n)]
+    lines += [f"  + {n} {want[n]}" for n in sorted(want) if want[n] != have.get(n)]
+    if lines:
+        more = [f"  ... and {len(lines) - 12} more"] if len(lines) > 12 else []
+        raise CheckpointMismatch(
+            f"{path} holds (-) other arrays than are expected (+):\n"
+            + "\n".join([*lines[:12], *more])
+        )
+
+
+def _check_sums(state: Any, meta: dict, path: Path) -> None:
+    now, then = checksums(state), meta["crc32"]
+    wrong = [name for name, crc in now.items() if name in then and then[name] != crc]
+    if wrong:
+        names = ", ".join(wrong[:5])
+        raise DamagedCheckpoint(f"{path}: checksum differs for {names} ({len(wrong)} arrays)")
+
+
+@contextlib.contextmanager
+def _named_damage(path: Path) -> Iterator[None]:
+    """Whatever orbax raises on a broken file, as DamagedCheckpoint with the path."""
+    try:
+        yield
+    except (KeyboardInterrupt, DamagedCheckpoint, CheckpointMismatch):
+        raise
+    except Exception as error:
+        first = (str(error).splitlines() or [""])[0][:200]
+        raise DamagedCheckpoint(
+            f"{path} cannot be read ({type(error).__name__}: {first})"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """orbax logs hundreds of lines on a damaged file; ours says the one thing that matters."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(previous)

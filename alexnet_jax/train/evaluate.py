@@ -1,0 +1,87 @@
+"""Exact evaluation: every example counts once, sums are added and divided once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from alexnet_jax.data.preprocess import Preprocessing, ten_views
+from alexnet_jax.tasks.base import Batch, Sums
+from alexnet_jax.train.state import TrainState
+
+HostSums = dict[str, tuple[float, int]]
+
+
+def evaluate(step: Callable, state: TrainState, batches: Iterable[Batch]) -> HostSums:
+    """{metric: (sum, count)} over all batches; `step` is an `eval_step`, compiled.
+
+    Added in float64 on the host, so that the result hardly depends on the batch size.
+    """
+    total: dict[str, tuple[float, float]] = {}
+    previous: Any = None
+    for batch in batches:
+        # Fetch a batch's sums while the next one is computed.
+        total, previous = add(total, previous), step(state, batch)
+    total = add(total, previous)
+    return {name: (value, round(count)) for name, (value, count) in total.items()}
+
+
+def add(total: dict, sums: Any) -> dict:
+    """Sums on the host plus sums on the device (or None)."""
+    if sums is None:
+        return total
+    fetched = {name: (float(s), float(n)) for name, (s, n) in jax.device_get(sums).items()}
+    return {
+        name: (total.get(name, (0.0, 0.0))[0] + s, total.get(name, (0.0, 0.0))[1] + n)
+        for name, (s, n) in fetched.items()
+    }
+
+
+def means(sums: dict) -> dict[str, float]:
+    """{metric: mean}; NaN where nothing was counted."""
+    return {name: s / n if n else float("nan") for name, (s, n) in sums.items()}
+
+
+def ten_view_step(
+    state: TrainState, batch: Batch, *, task: Any, preprocessing: Preprocessing
+) -> Sums:
+    """An `eval_step` that averages the softmax of ten views of each canvas.
+
+    Krizhevsky et al. 2012, section 4.1. `batch["image"]` is the canvas, uint8 [B, S, S, 3].
+    """
+    params = state.params if state.ema is None else state.ema
+    views = ten_views(batch["image"], preprocessing)
+
+    def probabilities(images: Array) -> Array:
+        logits = task.net.apply({"params": params, **state.model_state}, images)
+        return jax.nn.softmax(logits)
+
+    mean = jax.lax.map(probabilities, views).mean(axis=0)
+    return task.sums(jnp.log(mean), batch)
+
+
+def predictions(step: Callable, state: TrainState, batches: Iterable[Batch]) -> dict[str, Any]:
+    """The answers for the valid rows of all batches, joined, on the host.
+
+    `step(state, batch)` gives a batch's answers, such as `predict_canvas`, compiled. The batches'
+    own `label` and `index` come along under "true" and "index".
+    """
+    rows: list[dict[str, np.ndarray]] = []
+    for batch in batches:
+        answer = jax.device_get(step(state, batch))
+        kept = np.asarray(batch["valid"])
+        answer |= {"true": np.asarray(batch["label"]), "index": np.asarray(batch["index"])}
+        rows.append({name: value[kept] for name, value in answer.items()})
+    return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
+
+
+def confusion(true: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """int64 [K, K]: row is the true class, column the predicted one."""
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (true, predicted), 1)
+    return counts

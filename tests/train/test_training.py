@@ -1,0 +1,201 @@
+"""The main job from outside: real processes on a small folder of pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+OPTIONS = [
+    *("--input.size", "32", "--batch-size", "8", "--epochs", "4", "--patience", "50"),
+    *("--model.dropout-rate", "0.3", "--augment.crop", "random", "--augment.pad", "2"),
+    *("--optimizer.ema", "0.9", "--run.evaluate-every", "24 examples"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once(tmp_path_factory):
+    """Let the processes of these tests share what they compile, and leave the user's cache alone."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """Red against green, with noise: train 2 x 22, validation 2 x 9, test 2 x 7."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    for split, count in {"train": 22, "val": 9, "test": 7}.items():
+        for channel, name in enumerate(("green thing", "rød")):
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (36, 40, 3))
+                pixels[..., 1 - channel] = np.minimum(pixels[..., 1 - channel] + 25, 255)
+                Image.fromarray(pixels.astype(np.uint8)).save(folder / split / name / f"{i}.png")
+    return folder
+
+
+def command(pictures, run, *more):
+    base = [sys.executable, "-m", "alexnet_jax", "train", "folder", "--spec", "small"]
+    return [*base, "--data", str(pictures), "--run-dir", str(run), *OPTIONS, *more]
+
+
+def call(*arguments, **keywords):
+    return subprocess.run(arguments, capture_output=True, text=True, timeout=300, **keywords)
+
+
+def alexnet(*arguments):
+    return call(sys.executable, "-m", "alexnet_jax", *map(str, arguments))
+
+
+def outcome(run):
+    facts = json.loads(alexnet("inspect", run, "--format", "json").stdout)
+    with open(run / "metrics.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    timeless = [{k: v for k, v in r.items() if not k.startswith("time/")} for r in rows]
+    return facts["sha256"], facts["steps"], timeless
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, "the run ended before it was to be stopped"
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.02)
+
+
+@pytest.fixture(scope="module")
+def finished(pictures, tmp_path_factory):
+    run = tmp_path_factory.mktemp("runs") / "alone"
+    done = call(*command(pictures, run))
+    assert done.returncode == 0, done.stderr
+    return run, done
+
+
+def test_leaves_what_it_promises(finished):
+    run, done = finished
+    for name in ("config.json", "environment.json", "metrics.csv", "log.txt", "report.html"):
+        assert (run / name).stat().st_size > 0
+    assert list(run.glob("events.*"))
+    assert "report.html" in done.stdout
+    results = json.loads((run / "results.json").read_text())
+    assert results["splits"]["test"]["count"] == 14
+    assert results["splits"]["validation"]["count"] == 18
+
+
+def test_evaluate_finds_the_counts_of_metrics_csv(finished, pictures):
+    run, _ = finished
+    results = json.loads((run / "results.json").read_text())
+    with open(run / "metrics.csv", encoding="utf-8", newline="") as file:
+        best = next(r for r in csv.DictReader(file) if int(r["step"]) == results["best_step"])
+    printed = alexnet("evaluate", run, "--split", "validation").stdout
+    assert f"correct  {best['validation/correct']} of {best['validation/count']}" in printed
+
+
+def test_resumed_after_kills_it_ends_in_the_same_bits(finished, pictures, tmp_path):
+    """Killed during training, and right when the next evaluation has been written."""
+    run = tmp_path / "killed"
+    for rows in (2, 3):
+        process = subprocess.Popen(command(pictures, run), stdout=subprocess.DEVNULL)
+        metrics = run / "metrics.csv"
+        wait_for(lambda: metrics.exists() and metrics.read_bytes().count(b"\n") > rows, process)  # noqa: B023
+        process.kill()
+        process.wait()
+    # What a kill can leave behind at worst: half a row.
+    with open(run / "metrics.csv", "a", encoding="utf-8") as file:
+        file.write("99,1.2")
+    done = call(*command(pictures, run))
+    assert done.returncode == 0, done.stderr
+    assert "Going on from step" in done.stdout
+    assert outcome(run) == outcome(finished[0])
+
+
+def test_a_request_to_stop_saves_and_tells_how_to_go_on(finished, pictures, tmp_path):
+    run = tmp_path / "stopped"
+    process = subprocess.Popen(command(pictures, run), stdout=subprocess.PIPE, text=True)
+    wait_for((run / "metrics.csv").exists, process)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "python -m alexnet_jax train folder" in said
+    done = call(*command(pictures, run))
+    assert done.returncode == 0, done.stderr
+    assert outcome(run)[::2] == outcome(finished[0])[::2]
+
+
+def test_a_second_process_is_refused(pictures, tmp_path):
+    run = tmp_path / "busy"
+    first = subprocess.Popen(command(pictures, run, "--epochs", "500"), stdout=subprocess.DEVNULL)
+    try:
+        wait_for((run / "metrics.csv").exists, first)
+        second = call(*command(pictures, run, "--epochs", "500"))
+        assert second.returncode == 1
+        assert f"pid {first.pid}" in second.stderr
+    finally:
+        first.kill()
+        first.wait()
+
+
+def test_a_finished_run_is_told_and_goes_on_with_more_epochs(finished, pictures, tmp_path):
+    run, _ = finished
+    before = (run / "metrics.csv").read_bytes()
+    again = call(*command(pictures, run))
+    assert again.returncode == 0
+    assert "report.html" in again.stdout
+    assert (run / "metrics.csv").read_bytes() == before
+
+
+def test_other_settings_are_refused_field_by_field(finished, pictures):
+    run, _ = finished
+    refused = call(*command(pictures, run, "--optimizer.momentum", "0.5", "--seed", "3"))
+    assert refused.returncode == 1
+    assert "optimizer.momentum: 0.9 -> 0.5" in refused.stderr
+    assert "seed: 0 -> 3" in refused.stderr
+    assert "--fresh" in refused.stderr
+
+
+def test_a_non_finite_loss_names_step_rate_and_last_checkpoint(pictures, tmp_path):
+    run = tmp_path / "diverged"
+    failed = call(*command(pictures, run, "--learning-rate", "1e30", "--optimizer.clip", "None"))
+    assert failed.returncode == 1
+    assert "learning rate 1e+30" in failed.stderr
+    assert "at step" in failed.stderr
+    assert "checkpoint" in failed.stderr or "nothing was saved" in failed.stderr
+
+
+def test_predict_ranks_the_classes_of_a_picture(finished, pictures):
+    run, _ = finished
+    picture = pictures / "test" / "rød" / "0.png"
+    answer = json.loads(alexnet("predict", run, picture, "--format", "json").stdout)
+    assert answer[0]["image"] == str(picture)
+    shares = [p["probability"] for p in answer[0]["predictions"]]
+    assert sorted(shares, reverse=True) == shares
+    assert sum(shares) == pytest.approx(1, abs=1e-5)
+    assert {p["class"] for p in answer[0]["predictions"]} == {"green thing", "rød"}
+    missing = alexnet("predict", run, "no such.jpg")
+    assert missing.returncode == 1
+    assert "no such.jpg" in missing.stderr
+
+
+def test_unreadable_pictures_are_skipped_up_to_the_limit(pictures, tmp_path):
+    data = tmp_path / "data"
+    call("cp", "-r", str(pictures), str(data))
+    (data / "train" / "rød" / "0.png").write_bytes(b"<html>not a picture</html>")
+    run = tmp_path / "run"
+    refused = call(*command(data, run))
+    assert refused.returncode == 1
+    assert os.path.join("rød", "0.png") in refused.stderr
+    assert "--input.bad-images" in refused.stderr
+    done = call(*command(data, run, "--input.bad-images", "0.1", "--epochs", "1"))
+    assert done.returncode == 0, done.stderr
+    assert "0.png" in Path(run / "report.html").read_text()
