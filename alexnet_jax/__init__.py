@@ -1,0 +1,37 @@
+"""alexnet_jax: train, study, reuse and hand over an AlexNet, as pure functions.
+
+    net = AlexNet(spec("notes_224", num_classes=4))
+    task = classification(net)
+    tx = optimizer("sgd", learning_rate=0.01, momentum=0.9, l2=5e-4)
+    state = init_state(seed=0, task=task, tx=tx, image_shape=(224, 224, 3))
+    step = jax.jit(partial(train_step, task=task, tx=tx), donate_argnums=0)
+    state, metrics = step(state, {"image": images, "label": labels})
+
+What needs files, such as `alexnet_jax.train.checkpoint`, is imported by its own name.
+"""
+
+from alexnet_jax.models.alexnet import AlexNet
+from alexnet_jax.models.spec import Spec, spec
+from alexnet_jax.optim.chain import optimizer
+from alexnet_jax.optim.rules import Rules
+from alexnet_jax.tasks.classification import classification
+from alexnet_jax.train import early_stopping
+from alexnet_jax.train.state import TrainState, init_state
+from alexnet_jax.train.step import eval_step, train_step
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AlexNet",
+    "Rules",
+    "Spec",
+    "TrainState",
+    "__version__",
+    "classification",
+    "early_stopping",
+    "eval_step",
+    "init_state",
+    "optimizer",
+    "spec",
+    "train_step",
+]

@@ -1,0 +1,97 @@
+"""From a Config to the parts of a run: data, network, task, optimizer, preprocessing."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+
+from alexnet_jax.cache import cache_folder
+from alexnet_jax.config import Config, parse_rules
+from alexnet_jax.data.augment import Augment
+from alexnet_jax.data.preprocess import Preprocessing
+from alexnet_jax.data.sources.base import Source
+from alexnet_jax.models.alexnet import AlexNet
+from alexnet_jax.models.spec import Spec, smallest_size, spec
+from alexnet_jax.optim import schedules
+from alexnet_jax.optim.chain import Optimizer, optimizer
+from alexnet_jax.optim.rules import Rules
+from alexnet_jax.tasks.classification import Classification, classification
+
+PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
+
+
+def open_source(data: str, *, canvas: int, seed: int, data_dir: str | None = None) -> Source:
+    """The data set that `data` names: embedded, a folder of images, or a prepared tfds set.
+
+    Raises FileNotFoundError or ValueError that says what there is and what to do.
+    """
+    if data.startswith("street/"):
+        from alexnet_jax.data.street import source
+
+        return source(data.removeprefix("street/"), size=canvas, cache_dir=cache_folder())
+    path = Path(data).expanduser()
+    if path.exists() or data.startswith((".", "/", "~")):
+        from alexnet_jax.data.sources.folder import from_folder
+
+        return from_folder(path, seed=seed)
+    from alexnet_jax.data.sources.tfds import from_tfds
+
+    return from_tfds(data, data_dir=data_dir, seed=seed)
+
+
+def make_spec(config: Config, classes: int) -> Spec:
+    """The named spec with the config's changes, for so many classes."""
+    changes = {k: v for k, v in vars(config.model).items() if v is not None}
+    return spec(config.spec, num_classes=classes, **changes)
+
+
+def make_task(config: Config, classes: int) -> Classification:
+    """The network with its losses and metrics."""
+    if config.run.precision not in PRECISIONS:
+        raise ValueError(
+            f"run.precision is {config.run.precision!r}; expected one of {', '.join(PRECISIONS)}"
+        )
+    net = AlexNet(make_spec(config, classes), dtype=PRECISIONS[config.run.precision])
+    return classification(net, config.run.label_smoothing)
+
+
+def make_preprocessing(config: Config) -> Preprocessing:
+    """Sizes from the config, or else the spec's; refuses a size that the spec cannot take."""
+    shape = make_spec(config, 2)
+    size = config.input.size or shape.image_size
+    if size < (smallest := smallest_size(shape)):
+        raise ValueError(
+            f"input.size is {size}; the smallest that {shape.name!r} works on is {smallest}"
+        )
+    canvas = config.input.canvas or size
+    return Preprocessing(canvas, size, config.input.mean, config.input.std)
+
+
+def make_augment(config: Config, classes: int) -> Augment:
+    return dataclasses.replace(config.augment, num_classes=classes)
+
+
+def make_optimizer(config: Config, *, total_steps: int, examples: int) -> Optimizer:
+    """The optimizer with its schedule in steps."""
+    settings: dict[str, Any] = dict(vars(config.optimizer))
+    name, rules = settings.pop("name"), parse_rules(settings.pop("rules"))
+    return optimizer(
+        name,
+        learning_rate=config.learning_rate,
+        schedule=schedules.build(
+            config.schedule,
+            total_steps=total_steps,
+            batch_size=config.batch_size,
+            num_examples=examples,
+        ),
+        rules=Rules(rules),
+        **settings,
+    )
+
+
+def total_steps(config: Config, examples: int) -> int:
+    """Steps that cover `epochs` epochs; training batches straddle them and are always full."""
+    return max(1, -(-round(config.epochs * examples) // config.batch_size))

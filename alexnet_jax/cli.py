@@ -1,0 +1,169 @@
+"""The command line: thin. `python -m alexnet_jax COMMAND --help` tells the options of each.
+
+train     [RECIPE]          train, or go on with an unfinished run
+evaluate  RUN               count right answers on a split
+predict   RUN IMAGE...      what is on these pictures
+inspect   RUN|CHECKPOINT    steps, metrics, shapes, versions, digests
+doctor                      devices and versions
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import tyro
+
+# Quieter start: the messages of XLA's C++ side at level INFO and WARNING are no news to a user.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def main(argv: list[str]) -> int:
+    """Run a command; returns the exit status."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(__doc__)
+        return 0
+    if argv[0] not in COMMANDS:
+        near = difflib.get_close_matches(argv[0], COMMANDS, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(COMMANDS)}"
+        print(f"no command is called {argv[0]!r}{hint}", file=sys.stderr)
+        return 2
+    try:
+        return COMMANDS[argv[0]](argv[1:])
+    except EXPECTED() as error:
+        # What a user can mend is told in words; everything else keeps its traceback.
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+
+
+def EXPECTED() -> tuple[type[Exception], ...]:
+    """Errors whose message says all: looked up late, since their modules load slowly."""
+    from alexnet_jax.train.checkpoint import DamagedCheckpoint
+    from alexnet_jax.train.loop import NonFiniteLoss
+    from alexnet_jax.train.run import RunLockedError
+    from alexnet_jax.training import TooManyBadImages
+
+    return (
+        ValueError,
+        FileNotFoundError,
+        RunLockedError,
+        NonFiniteLoss,
+        TooManyBadImages,
+        DamagedCheckpoint,
+    )
+
+
+def parse(kind: Any, argv: list[str], command: str, default: Any = None) -> Any:
+    """The options as a dataclass; prints help, or what is wrong with them, and exits."""
+    keywords = {} if default is None else {"default": default}
+    return tyro.cli(
+        kind,
+        args=argv,
+        prog=f"python -m alexnet_jax {command}",
+        config=(tyro.conf.AvoidSubcommands,),
+        **keywords,
+    )
+
+
+def _train(argv: list[str]) -> int:
+    from alexnet_jax.config import Config
+    from alexnet_jax.recipes import NAMES, recipe
+
+    name = argv[0] if argv and not argv[0].startswith("-") else "street"
+    rest = argv[1:] if argv and not argv[0].startswith("-") else argv
+    command = f"train [{'|'.join(NAMES)}]" if {"-h", "--help"} & set(rest) else f"train {name}"
+    config = parse(Config, rest, command, recipe(name))
+    if config.run.deterministic:
+        # Read when the backend starts, so it must stand before jax is used.
+        flag = "--xla_gpu_exclude_nondeterministic_ops=true"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+
+    from alexnet_jax.cache import keep_compiled
+    from alexnet_jax.train.loop import INTERRUPTED
+    from alexnet_jax.training import train
+
+    keep_compiled()
+
+    if config.dry_run:
+        from alexnet_jax.dry_run import dry_run
+
+        dry_run(config)
+        return 0
+    again = [a for a in argv if a not in ("--fresh", "--fresh=True")]
+    reason = train(config, shlex.join(["python", "-m", "alexnet_jax", "train", *again]))
+    return 130 if reason == INTERRUPTED else 0
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Count a run's right answers on a split, every example once."""
+
+    run: tyro.conf.Positional[str]
+    """Run folder (its best checkpoint), or one checkpoint."""
+    data: str | None = None
+    """Data set instead of the run's own; its classes must be the same."""
+    split: str = "test"
+    """train, validation or test."""
+    which: str = "best"
+    """best or last."""
+    views: int = 1
+    """1, or 10: four corners, centre and their mirror images, averaged."""
+    batch_size: int = 128
+
+
+@dataclass(frozen=True)
+class Predict:
+    """What a run's best network sees on pictures."""
+
+    run: tyro.conf.Positional[str]
+    """Run folder, or one checkpoint."""
+    images: tyro.conf.Positional[tuple[str, ...]]
+    """Picture files."""
+    format: str = "text"
+    """text or json."""
+    top: int = 5
+    """Classes to tell per picture."""
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """What a run or a checkpoint holds."""
+
+    path: tyro.conf.Positional[str]
+    """Run folder, or one checkpoint."""
+    format: str = "text"
+    """text or json."""
+
+
+def _run(kind: Any, command: str, function: str) -> Callable[[list[str]], int]:
+    def call(argv: list[str]) -> int:
+        options = parse(kind, argv, command)
+        from alexnet_jax import commands
+        from alexnet_jax.cache import keep_compiled
+
+        keep_compiled()
+        print(getattr(commands, function)(**vars(options)))
+        return 0
+
+    return call
+
+
+def _doctor(argv: list[str]) -> int:
+    from alexnet_jax import commands
+
+    print(commands.doctor())
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "train": _train,
+    "evaluate": _run(Evaluate, "evaluate", "evaluate"),
+    "predict": _run(Predict, "predict", "predict"),
+    "inspect": _run(Inspect, "inspect", "inspect"),
+    "doctor": _doctor,
+}

@@ -1,0 +1,139 @@
+"""What the commands other than `train` print: each function returns a text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from alexnet_jax import assemble
+from alexnet_jax.data.loader import Reader, evaluation_batches
+from alexnet_jax.parts import placed
+from alexnet_jax.predict import predict_files
+from alexnet_jax.restored import find_checkpoint, load
+from alexnet_jax.train import parallel
+from alexnet_jax.train.canvas import eval_canvas
+from alexnet_jax.train.checkpoint import load_arrays, read_meta, steps_in
+from alexnet_jax.train.environment import environment
+from alexnet_jax.train.evaluate import evaluate as evaluate_batches
+from alexnet_jax.train.evaluate import means, ten_view_step
+
+
+def evaluate(
+    run: str, data: str | None, split: str, which: str, views: int, batch_size: int
+) -> str:
+    """Right answers, metrics and count of a split; the same on any number of devices."""
+    if views not in (1, 10):
+        raise ValueError(f"views is {views}; expected 1 or 10")
+    restored = load(run, which)
+    config, p, task = restored.config, restored.preprocessing, restored.task
+    source = assemble.open_source(
+        data or config.data, canvas=p.canvas, seed=config.seed, data_dir=config.input.data_dir
+    )
+    if source.classes != restored.classes:
+        raise ValueError(
+            f"{source.name} has the classes {', '.join(source.classes)}; the network was trained "
+            f"on {', '.join(restored.classes)}"
+        )
+    if split not in source.splits:
+        raise ValueError(f"{source.name} has no split {split!r}, only {', '.join(source.splits)}")
+    mesh = parallel.make_mesh()
+    state = jax.device_put(restored.state, parallel.replicated(mesh))
+    step = partial(ten_view_step if views == 10 else eval_canvas, task=task, preprocessing=p)
+    ways = mesh.shape[parallel.AXIS]
+    reader = Reader(source.splits[split], canvas=p.canvas, workers=config.input.workers)
+    batches = evaluation_batches(reader, batch_size=-(-batch_size // ways) * ways)
+    compiled = parallel.mesh_eval(step, mesh, parallel.replicated(mesh))
+    sums = evaluate_batches(compiled, state, placed(batches, mesh))
+    correct, count = map(round, sums["top1"])
+    lines = [f"{restored.path}  on {source.name} {split}", f"correct  {correct} of {count}"]
+    lines += [f"{name:8} {value!r}" for name, value in means(sums).items()]
+    return "\n".join([*lines, *(f"note: {note}" for note in source.notes)])
+
+
+def predict(run: str, images: tuple[str, ...], format: str, top: int) -> str:
+    """Ranked classes of each picture."""
+    _check_format(format)
+    if not images:
+        raise ValueError("no pictures given; usage: predict RUN IMAGE...")
+    answers = predict_files(load(run), list(images), top)
+    if format == "json":
+        return json.dumps(answers, indent=2, ensure_ascii=False)
+    return "\n".join(
+        f"{a['image']}\n"
+        + "\n".join(f"  {p['probability']:7.2%}  {p['class']}" for p in a["predictions"])
+        for a in answers
+    )
+
+
+def inspect(path: str, format: str) -> str:
+    """Steps, metrics, versions, shapes, and the sha256 over the arrays of best and last."""
+    _check_format(format)
+    folder, best = find_checkpoint(path)
+    steps = steps_in(folder)
+    last = steps[-1] if (Path(path) / "checkpoints").exists() else best
+    meta = read_meta(folder, last)
+    arrays = load_arrays(folder, best)
+    digests = {
+        name: digest(arrays if step == best else load_arrays(folder, step))
+        for name, step in {"best": best, "last": last}.items()
+    }
+    facts = {
+        "folder": str(folder.parent),
+        "steps": steps,
+        "best_step": best,
+        "last_step": last,
+        "stopper": meta["stopper"],
+        "data": meta["data"],
+        "classes": meta["classes"],
+        "spec": meta["spec"]["name"],
+        "preprocessing": meta["preprocessing"],
+        "format": meta["format"],
+        "versions": meta["versions"],
+        "devices": meta["devices"],
+        "sha256": digests,
+        "parameters": {
+            jax.tree_util.keystr(p, simple=True, separator="/"): list(x.shape)
+            for p, x in jax.tree_util.tree_leaves_with_path(arrays["params"])
+        },
+    }
+    if format == "json":
+        return json.dumps(facts, indent=2, ensure_ascii=False)
+    total = sum(int(np.prod(shape)) for shape in facts["parameters"].values())
+    lines = []
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            lines.append(f"{name}" + (f" ({total:,} in all)" if name == "parameters" else ""))
+            lines += [f"  {k:32} {v}" for k, v in value.items()]
+        else:
+            lines.append(f"{name:34} {value}")
+    return "\n".join(lines)
+
+
+def digest(arrays: Any) -> str:
+    """sha256 over names, types, shapes and bytes of every array."""
+    sha = hashlib.sha256()
+    for path, x in jax.tree_util.tree_leaves_with_path(arrays):
+        sha.update(f"{jax.tree_util.keystr(path)} {x.dtype} {x.shape}".encode())
+        sha.update(np.ascontiguousarray(x).tobytes())
+    return sha.hexdigest()
+
+
+def doctor() -> str:
+    """Devices, versions, and what is missing."""
+    facts = environment()
+    lines = [f"{name:12} {value}" for name, value in facts.items() if name != "versions"]
+    lines += [f"{name:18} {version or 'missing'}" for name, version in facts["versions"].items()]
+    if facts["backend"] == "cpu":
+        lines.append("No accelerator: jax[cuda13] or jax[tpu] brings jax for a GPU or TPU.")
+    return "\n".join(lines)
+
+
+def _check_format(format: str) -> None:
+    if format not in ("text", "json"):
+        raise ValueError(f"format is {format!r}; expected text or json")

@@ -1,0 +1,251 @@
+"""A run's settings as frozen dataclasses: the command line's options, JSON both ways.
+
+Pure code takes plain arguments and never a Config; only what assembles a run reads it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from alexnet_jax.data.augment import Augment
+from alexnet_jax.optim.schedules import Schedule
+
+
+@dataclass(frozen=True)
+class Model:
+    """Changes to the named spec; what is left out stays as the spec has it."""
+
+    width: float | None = None
+    """Scales the number of filters and neurons."""
+    depth: int | None = None
+    """Repeats the convolutions after the second."""
+    normalization: str | None = None
+    """none, local_response, batch, layer or group."""
+    norm_position: str | None = None
+    """before or after the activation."""
+    dropout_rate: float | None = None
+    dropout: tuple[str, ...] | None = None
+    """Taps that are dropped out on their way on, such as pool5 fc6."""
+    kernel_init: str | None = None
+    """glorot_uniform, he_normal, gaussian_2012, orthogonal, ..."""
+    activation: str | None = None
+    conv1_stride: int | None = None
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """The method, regularization and what else happens to a gradient."""
+
+    name: str = "sgd"
+    """sgd, adam, adamw, rmsprop, adagrad, lars, lamb, lion, muon, or any other of optax."""
+    momentum: float | None = None
+    nesterov: bool = False
+    l2: float = 0.0
+    """Strength of l2 / 2 * |w|^2."""
+    l2_form: str = "coupled"
+    """coupled (added to the clipped gradient) or loss (a term of the loss)."""
+    l1: float = 0.0
+    """Strength of l1 * |w|."""
+    l1_form: str = "coupled"
+    """coupled, loss, or proximal (gives exact zeros)."""
+    decay: float = 0.0
+    """Decoupled weight decay, as AdamW's."""
+    clip: float | None = None
+    """Largest global norm of the gradient."""
+    ema: float | None = None
+    """Decay of averaged parameters, which are then what is evaluated and exported."""
+    rules: tuple[str, ...] = ()
+    """Settings per parameter, such as "^head/ lr_mult=10" "conv1/ frozen=true"."""
+    extra: dict[str, float] = field(default_factory=dict)
+    """Further settings of the method by optax's names, such as b2 0.95."""
+
+
+@dataclass(frozen=True)
+class Stopping:
+    """When to stop early; patience stands at the top."""
+
+    monitor: str = "validation/top1"
+    mode: str = "max"
+    """min or max."""
+    min_delta: float = 0.0
+    """What an evaluation must gain to count as better."""
+    threshold: float | None = None
+    """Stop as soon as the metric is as good as this."""
+    check_finite: bool = True
+    """Stop at once on a metric that is not finite."""
+
+
+@dataclass(frozen=True)
+class OnPlateau:
+    """Lower the learning rate when the monitored metric stalls; off by default."""
+
+    factor: float | None = None
+    """What it is multiplied by."""
+    patience: int = 4
+    """Evaluations without a better one before that happens."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """From files to the network's input."""
+
+    canvas: int | None = None
+    """Side of the decoded square, in pixels; by default that of the network's input."""
+    size: int | None = None
+    """Side of the network's input, in pixels; by default the spec's."""
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    """Subtracted from red, green and blue (0..255)."""
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    """Divides them."""
+    examples: int | None = None
+    """Train on the first so many examples only."""
+    data_dir: str | None = None
+    """Where prepared data sets lie; by default TFDS_DATA_DIR."""
+    workers: int = 2
+    """Threads that decode."""
+    memory: float = 1.0
+    """GiB that a decoded split may take; a larger one is decoded anew for every batch."""
+    bad_images: float = 0.01
+    """Share of training images that may be unreadable before the run stops."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a run proceeds and what it keeps."""
+
+    evaluate_every: str = "1 epoch"
+    """In epochs, steps or examples; a checkpoint is saved at each evaluation."""
+    keep: int = 2
+    """How many of the latest checkpoints stay, besides the best."""
+    precision: str = "float32"
+    """float32, or bfloat16: computation in bfloat16, parameters and reductions in float32."""
+    label_smoothing: float = 0.0
+    accumulate: int = 1
+    """Parts that each batch is computed in, one after the other, to save memory."""
+    model_devices: int = 1
+    """Devices that share one copy of the parameters that a rule shards."""
+    deterministic: bool = False
+    """On a GPU, choose deterministic operations only."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Train an AlexNet."""
+
+    data: str = "street/a"
+    """street/a, street/b, an image folder, or a prepared tensorflow-datasets set by name."""
+    spec: str = "small"
+    """small, notes_224, notes_227, original_2012, bvlc_alexnet, caffenet, one_weird_trick or
+    batchnorm."""
+    init: str | None = None
+    """Run folder whose best checkpoint gives the initial parameters."""
+    run_dir: str = "runs/street"
+    """Folder of the run; the same command goes on with an unfinished run."""
+    seed: int = 0
+    epochs: float = 60
+    """At most so many."""
+    batch_size: int = 32
+    learning_rate: float = 0.01
+    patience: int | None = 8
+    """Evaluations without a better one before training stops; None for never."""
+    fresh: bool = False
+    """Start over: the run that lies in the folder is deleted."""
+    dry_run: bool = False
+    """Print parameters, rules, memory, step time and an estimate; train nothing."""
+    model: Model = field(default_factory=Model)
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    schedule: Schedule = field(default_factory=Schedule)
+    augment: Augment = field(default_factory=Augment)
+    plateau: OnPlateau = field(default_factory=OnPlateau)
+    stopping: Stopping = field(default_factory=Stopping)
+    input: Input = field(default_factory=Input)
+    run: Run = field(default_factory=Run)
+
+
+# What a resumed run may be given otherwise than it began with.
+MAY_CHANGE = (
+    "run_dir",
+    "fresh",
+    "dry_run",
+    "epochs",
+    "patience",
+    "input.workers",
+    "input.memory",
+    "input.data_dir",
+    "run.keep",
+)
+
+
+def to_json(config: Any) -> dict:
+    """Plain dict of a config."""
+    return dataclasses.asdict(config)
+
+
+def from_json(data: dict, kind: type = Config) -> Any:
+    """The config that `to_json` wrote, also after JSON has turned its tuples into lists.
+
+    Fields that the data lacks keep their defaults; raises ValueError on fields that do not exist.
+    """
+    types_of = typing.get_type_hints(kind)
+    if unknown := sorted(set(data) - set(types_of)):
+        raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")
+    return kind(**{name: _revive(value, types_of[name]) for name, value in data.items()})
+
+
+def differences(begun: Config, now: Config) -> list[str]:
+    """What `now` asks for otherwise than the run began with, and must not: "field: old -> new"."""
+    allowed = set(MAY_CHANGE)
+    if now.schedule.name not in ("constant", "step") and now.schedule.duration is None:
+        allowed.remove("epochs")  # the schedule ends with them
+    old, new = dict(_flat(to_json(begun))), dict(_flat(to_json(now)))
+    return [
+        f"{name}: {old.get(name)!r} -> {new.get(name)!r}"
+        for name in sorted(old.keys() | new.keys())
+        if name not in allowed and old.get(name) != new.get(name)
+    ]
+
+
+def parse_rules(lines: tuple[str, ...]) -> tuple:
+    """("^head/ lr_mult=10 l2=0",) -> (("^head/", {"lr_mult": 10.0, "l2": 0.0}),)."""
+    entries = []
+    for line in lines:
+        pattern, *settings = line.split()
+        if not settings or any("=" not in s for s in settings):
+            raise ValueError(
+                f'the rule {line!r} is not of the form "REGEX SETTING=VALUE ...", '
+                'such as "^head/ lr_mult=10"'
+            )
+        pairs = (s.split("=", 1) for s in settings)
+        entries.append((pattern, {key: _rule_value(key, value) for key, value in pairs}))
+    return tuple(entries)
+
+
+def _rule_value(key: str, text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return int(text) if key == "shard" else float(text)
+    except ValueError:
+        raise ValueError(f"rule setting {key}={text}: expected a number, true or false") from None
+
+
+def _revive(value: Any, kind: Any) -> Any:
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        return from_json(value, kind)
+    arms = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
+    if isinstance(value, list) and any(typing.get_origin(arm) is tuple for arm in arms):
+        return tuple(value)
+    return value
+
+
+def _flat(data: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        if isinstance(value, dict) and value:
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,60 @@
+"""What a run would be: parameters, rules, memory, a measured step, and how long it would take."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from datetime import timedelta
+
+import jax
+
+from alexnet_jax.config import Config
+from alexnet_jax.models.spec import shapes
+from alexnet_jax.optim.rules import format_table
+from alexnet_jax.parts import evaluate_split, make_parts, train_batches
+
+STEPS = 5
+
+
+def dry_run(config: Config) -> None:
+    """Print it; writes nothing."""
+    parts = make_parts(config)
+    spec, p = parts.task.net.spec, parts.preprocessing
+    print(f"{parts.source.name}: " + ", ".join(f"{n} {len(r)}" for n, r in parts.readers.items()))
+    print(f"classes: {', '.join(parts.source.classes)}")
+    print(f"{spec.name} on {p.size}x{p.size} px, cut out of {p.canvas}x{p.canvas}:")
+    for tap, shape in shapes(spec, p.size):
+        print(f"  {tap:8} {'x'.join(map(str, shape))}")
+    print(format_table(parts.tx.rules.table(parts.target.params)))
+    count = sum(x.size for x in jax.tree.leaves(parts.target.params))
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(parts.target))
+    print(f"{count:,} parameters; the state takes {size / 2**20:.1f} MiB")
+
+    state = parts.create()
+    batches = train_batches(parts, 0)
+    began = time.perf_counter()
+    step = parts.step.lower(state, next(batches)).compile()
+    print(f"compiled in {time.perf_counter() - began:.1f} s")
+    if (memory := step.memory_analysis()) is not None:
+        print(f"a step needs {memory.temp_size_in_bytes / 2**20:.1f} MiB besides the state")
+    seconds = []
+    for _ in range(STEPS + 1):
+        batch = next(batches)
+        began = time.perf_counter()
+        state, _ = jax.block_until_ready(step(state, batch))
+        seconds.append(time.perf_counter() - began)
+    step_time = statistics.median(seconds[1:])
+    evaluate_split(parts, state, "validation")
+    began = time.perf_counter()
+    evaluate_split(parts, state, "validation")
+    evaluation = time.perf_counter() - began
+    rate = config.batch_size / step_time
+    print(
+        f"a step of {config.batch_size} takes {1e3 * step_time:.1f} ms (median of {STEPS}), "
+        f"{rate:.0f} images/s; an evaluation {evaluation:.1f} s"
+    )
+    total = parts.total_steps * step_time + config.epochs * evaluation
+    print(
+        f"all {config.epochs:g} epochs: {parts.total_steps} steps, about "
+        f"{timedelta(seconds=round(total))}; early stopping may end it before"
+    )

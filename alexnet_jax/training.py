@@ -1,0 +1,260 @@
+"""From a Config to a finished run folder: begin or go on, train, test the best, report.
+
+Everything that computes is a pure function from elsewhere; here they are put together with files,
+signals and the screen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+from alexnet_jax.config import Config, differences, from_json, to_json
+from alexnet_jax.data.loader import Reader
+from alexnet_jax.data.sources.base import Source
+from alexnet_jax.models import spec as specs
+from alexnet_jax.optim.schedules import Plateau, steps
+from alexnet_jax.parts import Parts, evaluate_split, make_parts, train_batches
+from alexnet_jax.restored import initial_parameters
+from alexnet_jax.train import early_stopping
+from alexnet_jax.train.checkpoint import Checkpoints
+from alexnet_jax.train.early_stopping import Stopper
+from alexnet_jax.train.environment import environment
+from alexnet_jax.train.loop import (
+    INTERRUPTED,
+    NonFiniteLoss,
+    Position,
+    crosses,
+    fit,
+    flat_at_chance,
+)
+from alexnet_jax.train.progress import Progress
+from alexnet_jax.train.run import RunFolder, interruptible
+from alexnet_jax.train.state import TrainState
+
+
+class TooManyBadImages(RuntimeError):
+    """More training images are unreadable than the run puts up with."""
+
+
+def train(config: Config, command: str) -> str:
+    """Train until something ends it, and return why: a `Reason`, EPOCH_LIMIT or INTERRUPTED.
+
+    `command` is what the user typed, to be told how to go on. An unfinished run in the run folder
+    is gone on with, bit for bit; of a finished one only the report is named.
+
+    Raises ValueError for settings that differ from those the run began with, RunLockedError where
+    another process has the folder, NonFiniteLoss, TooManyBadImages.
+    """
+    from alexnet_jax.finish import finish  # before training: it says what the report still needs
+
+    folder = RunFolder(config.run_dir)
+    with folder.lock(), interruptible() as interrupt:
+        if config.fresh:
+            folder.clear()
+        parts = make_parts(config)
+        with Checkpoints(folder.path / "checkpoints", keep=config.run.keep) as checkpoints:
+            at = _begin(parts, folder, checkpoints)
+            try:
+                at, reason = _fit(parts, folder, checkpoints, at, lambda: interrupt.requested)
+            except NonFiniteLoss as error:
+                raise NonFiniteLoss(_advice(error, checkpoints)) from None
+        if reason == INTERRUPTED:
+            folder.say(f"Interrupted at step {at.step}, saved. Go on with:\n  {command}")
+            return reason
+        finish(parts, folder, at, reason, command)
+        return reason
+
+
+def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints) -> Position:
+    """The position to train from: that of the newest sound checkpoint, or the very start."""
+    config = parts.config
+    stopper = Stopper(
+        mode=config.stopping.mode,
+        patience=config.patience,
+        min_delta=config.stopping.min_delta,
+        threshold=config.stopping.threshold,
+        check_finite=config.stopping.check_finite,
+    )
+    if checkpoints.steps():
+        state, meta = checkpoints.restore(parts.target)
+        _check_same(config, parts.source, meta, folder)
+        folder.rewind(int(state.step))
+        stopper = dataclasses.replace(
+            early_stopping.from_json(meta["stopper"]), patience=config.patience
+        )
+        plateau = Plateau(**meta["plateau"]) if meta["plateau"] else None
+        running = {name: (s, n) for name, (s, n) in meta["running"].items()}
+        folder.say(f"Going on from step {int(state.step)} of {folder.path}")
+        return Position(state, int(state.step), stopper, plateau, running)
+
+    folder.rewind(-1)
+    folder.write_json("config.json", to_json(config))
+    folder.write_json("environment.json", environment())
+    state = parts.create()
+    if config.init is not None:
+        params, said = initial_parameters(config.init, state.params)
+        state = state.replace(params=params, ema=None if state.ema is None else params)
+        folder.say(said)
+    plateau = None
+    if config.plateau.factor is not None:
+        plateau = Plateau(
+            factor=config.plateau.factor,
+            patience=config.plateau.patience,
+            mode=config.stopping.mode,
+        )
+    return Position(state, 0, stopper, plateau)
+
+
+def _fit(
+    parts: Parts,
+    folder: RunFolder,
+    checkpoints: Checkpoints,
+    at: Position,
+    interrupted: Callable[[], bool],
+) -> tuple[Position, str]:
+    config, reader = parts.config, parts.readers["train"]
+    batch_size, examples = config.batch_size, len(reader)
+    every = evaluation_interval(config, examples)
+    started = {"time": time.monotonic(), "step": at.step}
+    warned = False
+
+    def record(at: Position, row: dict[str, float]) -> None:
+        nonlocal warned
+        seconds = time.monotonic() - started["time"]
+        rate = (at.step - started["step"]) * batch_size / seconds
+        started.update(time=time.monotonic(), step=at.step)
+        place = {
+            "step": at.step,
+            "epoch": at.step * batch_size / examples,
+            "examples": at.step * batch_size,
+        }
+        row = {**place, **row, "time/seconds": seconds, "time/images_per_second": rate}
+        folder.append(row)
+        events.write(row)
+        best = " *" if at.stopper.best_step == at.step else ""
+        folder.say(_line(row, rate) + best)
+        losses = [float(r["train/loss"]) for r in folder.read()[-3:]]
+        if not warned and flat_at_chance(losses, len(parts.source.classes)):
+            warned = True
+            folder.say(_FLAT.format(chance=math.log(len(parts.source.classes))))
+
+    def save(at: Position) -> None:
+        best_step = at.stopper.best_step
+        checkpoints.save(at.state, make_meta(parts, at), best_step=best_step)
+        check_bad_images(reader, config.input.bad_images)
+
+    check_bad_images(reader, config.input.bad_images)
+    batches = train_batches(parts, at.step)
+    many_cpus = jax.default_backend() == "cpu" and parts.mesh.size > 1
+    events = folder.events(at.step)
+    try:
+        with Progress(parts.total_steps, start=at.step) as progress:
+            numbers = itertools.count(at.step + 1)
+
+            def step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
+                progress.update(next(numbers))
+                return parts.step(state, batch)
+
+            return fit(
+                at,
+                step=step,
+                batches=batches,
+                evaluate=lambda state: evaluate_split(parts, state, "validation"),
+                monitor=config.stopping.monitor,
+                total_steps=parts.total_steps,
+                evaluate_at=lambda number: crosses(number, batch_size, every),
+                record=record,
+                save=save,
+                interrupted=interrupted,
+                # Queued collectives on simulated CPU devices can dead-lock.
+                in_flight=0 if many_cpus else 2,
+            )
+    finally:
+        batches.close()
+        events.close()
+
+
+def make_meta(parts: Parts, at: Position) -> dict:
+    """What a checkpoint tells besides its arrays: enough to go on, and to use it elsewhere."""
+    source, config = parts.source, parts.config
+    return {
+        "task": "classification",
+        "spec": specs.to_json(parts.task.net.spec),
+        "classes": list(source.classes),
+        "preprocessing": parts.preprocessing.to_json(),
+        "evaluated": "ema" if at.state.ema is not None else "params",
+        "config": to_json(config),
+        "stopper": early_stopping.to_json(at.stopper),
+        "plateau": dataclasses.asdict(at.plateau) if at.plateau else None,
+        "running": at.running,
+        "position": {"step": at.step, "examples": at.step * config.batch_size},
+        "data": {
+            "name": source.name,
+            "version": source.version,
+            "fingerprint": source.fingerprint,
+        },
+        "versions": environment()["versions"],
+        "devices": jax.device_count(),
+    }
+
+
+def evaluation_interval(config: Config, examples: int) -> int:
+    """Examples from one evaluation to the next."""
+    every = config.run.evaluate_every
+    if "step" in every:
+        return config.batch_size * steps(every, batch_size=config.batch_size, num_examples=examples)
+    return steps(every, batch_size=1, num_examples=examples)
+
+
+def check_bad_images(reader: Reader, limit: float) -> None:
+    """Raises TooManyBadImages where more than `limit` of a split is unreadable."""
+    if len(reader.bad) > limit * len(reader):
+        named = "\n".join(f"  {name}: {why}" for name, why in list(reader.bad.items())[:10])
+        raise TooManyBadImages(
+            f"{len(reader.bad)} of {len(reader)} training images cannot be read, more than "
+            f"{limit:.1%} (--input.bad-images):\n{named}"
+        )
+
+
+def _check_same(config: Config, source: Source, meta: dict, folder: RunFolder) -> None:
+    changed = differences(from_json(meta["config"]), config)
+    if meta["data"]["fingerprint"] != source.fingerprint:
+        changed.append(f"the content of {source.name} (fingerprint)")
+    if changed:
+        raise ValueError(
+            f"the run in {folder.path} began with other settings:\n  "
+            + "\n  ".join(changed)
+            + "\nGive the same ones to go on with it, another --run-dir, or --fresh to start over."
+        )
+
+
+def _line(row: dict[str, float], rate: float) -> str:
+    return (
+        f"epoch {row['epoch']:.2f}  step {row['step']}  "
+        f"train loss {row['train/loss']:.4f} top1 {row['train/top1']:.4f}  "
+        f"validation loss {row['validation/loss']:.4f} top1 {row['validation/top1']:.4f}  "
+        f"{rate:.0f} images/s"
+    )
+
+
+def _advice(error: NonFiniteLoss, checkpoints: Checkpoints) -> str:
+    kept = checkpoints.steps()
+    last = f"the last good checkpoint is of step {kept[-1]}" if kept else "nothing was saved yet"
+    return (
+        f"{error}; {last}, in {Path(checkpoints.folder)}. "
+        "Try a lower --learning-rate, a warm-up (--schedule.warmup) or --optimizer.clip."
+    )
+
+
+_FLAT = (
+    "The loss has stayed at {chance:.4f}, that of guessing. Try another --learning-rate (often a "
+    "lower one), another initializer (--model.kernel-init he_normal) or normalization "
+    "(--model.normalization batch), and look at the labels."
+)
