@@ -57,7 +57,7 @@ class Classification:
             mutable=["batch_stats"] if context.train else [],
         )
         cross_entropy = optax.softmax_cross_entropy(logits, self.target(batch, context.train))
-        # A row that does not count may hold anything: its loss is dropped, not multiplied by zero.
+        # A row that does not count is dropped, not multiplied by zero: its loss may be infinite.
         total = jnp.where(valid, cross_entropy, 0.0).sum()
         return {"loss": (total, self.weights(batch)["loss"])}, logits, {**model_state, **updated}
 

@@ -25,8 +25,8 @@ def evaluate(step: Callable, state: TrainState, batches: Iterable[Batch]) -> Hos
     total: dict[str, tuple[float, float]] = {}
     previous: Any = None
     for batch in batches:
-        # Fetch a batch's sums while the next one is computed.
-        total, previous = add(total, previous), step(state, batch)
+        sums = step(state, batch)
+        total, previous = add(total, previous), sums  # fetched while this batch is computed
     total = add(total, previous)
     return {name: (value, round(count)) for name, (value, count) in total.items()}
 

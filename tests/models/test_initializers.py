@@ -77,7 +77,7 @@ def test_the_2012_network_starts_as_its_source_says():
 
 
 def test_unknown_names_are_refused_with_those_that_exist():
-    with pytest.raises(ValueError, match="'kaiming'.*he_normal.*gaussian_2012"):
+    with pytest.raises(ValueError, match=r"'kaiming'.*he_normal.*gaussian_2012"):
         kernel_initializer("kaiming", "conv1")
     assert (draw("zeros", DENSE) == 0).all()
     assert {*STANDARD_DEVIATION, *LIMIT, "orthogonal", "zeros", "gaussian_2012"} == set(NAMES)

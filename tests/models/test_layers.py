@@ -181,3 +181,17 @@ def test_the_networks_layers_draw_masks_of_their_own():
     assert set(np.unique(logits)) == {0.0, 4.0}
     both = (logits != 0).mean()  # a quarter where the masks are independent, half where equal
     assert abs(both - 0.25) < 5 * np.sqrt(0.25 * 0.75 / logits.size)
+
+
+def test_double_precision_stays_double_precision():
+    with jax.enable_x64(True):
+        x = RNG.normal(0, 20, (3, 4, 5, 12))
+        ours = layers.response_norm(jnp.asarray(x), ResponseNorm(towers=1))
+        expected = response_norm_of_the_paper(x, 5, 1e-4 / 5, 0.75, 2.0)
+        np.testing.assert_allclose(ours, expected, rtol=1e-13)
+
+        norm, valid = layers.BatchNorm(param_dtype=jnp.float64), np.ones(3, bool)
+        variables = norm.init(jax.random.key(0), jnp.asarray(x), valid, None, True)
+        y, _ = norm.apply(variables, jnp.asarray(x), valid, None, True, mutable=["batch_stats"])
+        mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5), atol=1e-12)

@@ -64,7 +64,7 @@ def from_torch(layer: torch.nn.Module, weight: torch.Tensor, channels: int | Non
 
 def as_ours(net: torch.nn.Sequential, read) -> dict:
     """Our tree of parameters, with `read(tensor)` of each of PyTorch's."""
-    names = "conv1 conv2 conv3 conv4 conv5 fc6 fc7 head".split()
+    names = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "head"]
     layers = [layer for layer in net if hasattr(layer, "weight")]
     tree = {
         name: {

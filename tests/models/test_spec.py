@@ -155,7 +155,7 @@ def test_width_scales_all_but_the_classes_and_depth_repeats_from_the_third():
     net = AlexNet(spec("notes_224", width=0.25, depth=2, num_classes=4))
     variables, taps = abstract(net, 224)
     backbone = variables["params"]["backbone"]
-    convs = "conv1 conv2 conv3 conv3_2 conv4 conv4_2 conv5 conv5_2".split()
+    convs = ["conv1", "conv2", "conv3", "conv3_2", "conv4", "conv4_2", "conv5", "conv5_2"]
     assert set(backbone) == {*convs, "fc6", "fc7"}
     assert backbone["conv3_2"]["kernel"].shape == (3, 3, 96, 96)
     assert backbone["conv4"]["kernel"].shape == (3, 3, 96, 96)

@@ -1,0 +1,72 @@
+"""Data flows one way, and the core needs nothing but JAX: held by what is imported."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+import alexnet_jax
+
+ROOT = Path(alexnet_jax.__file__).parent
+CORE = sorted(
+    path for pattern in ("models/*.py", "tasks/*.py", "optim/*.py") for path in ROOT.glob(pattern)
+) + [
+    ROOT / name
+    for name in (
+        "__init__.py",
+        "train/step.py",
+        "train/state.py",
+        "train/early_stopping.py",
+        "data/augment.py",
+        "data/stream.py",
+    )
+]
+EDGE = ("data.sources", "train.run", "report", "cli", "config")
+THIRD_PARTY = ("orbax", "PIL", "tensorflow_datasets", "matplotlib", "tyro", "rich", "tensorboardX")
+
+
+def imports(path: Path) -> set[str]:
+    """Full names of the modules (and names in them) that a file imports, wherever it does."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_core_imports_nothing_from_the_edges(path):
+    ours = {name for name in imports(path) if name.split(".")[0] == "alexnet_jax"}
+    for name in ours:
+        inner = name.removeprefix("alexnet_jax.") + "."
+        assert not inner.startswith(tuple(f"{edge}." for edge in EDGE)), name
+    others = {name.split(".")[0] for name in imports(path) - ours}
+    assert others <= {"jax", "flax", "optax", "numpy"} | sys.stdlib_module_names
+
+
+def test_importing_the_package_loads_no_edge_and_none_of_their_libraries(own_process):
+    # flax loads rich by itself, so what counts is what comes on top of flax and optax.
+    modules = sorted(
+        ".".join(("alexnet_jax", *path.relative_to(ROOT).with_suffix("").parts)) for path in CORE
+    )
+    source = f"""
+import json, sys
+import jax, flax.linen, optax, optax.contrib
+before = set(sys.modules)
+import alexnet_jax
+for name in {[name.removesuffix(".__init__") for name in modules]!r}:
+    __import__(name)
+print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+    loaded = own_process(source)
+    assert "alexnet_jax.train.step" in loaded
+    tops = {name.split(".")[0] for name in loaded}
+    assert not tops & set(THIRD_PARTY), tops & set(THIRD_PARTY)
+    for edge in EDGE:
+        assert f"alexnet_jax.{edge}" not in loaded
