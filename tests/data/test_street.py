@@ -21,10 +21,10 @@ CONFIGS = tuple(CLASSES)
 
 # Recorded with Pillow 13.0.0 for the version named here.
 DIGESTS = {
-    "version": "1.0.0",
-    "a": "365482da11e40944f99b731d4fcefbed49812b3356866cce60fad230bf7cdfcb",
-    "b": "29026b824890caea6cc034d81c3b0e8460f43736a8b1721dea6c726f483b6c91",
-    "scenes": "8abe0d2203a9e20e453de6f322839d324cf79f6dc2b881d086e659f4bc1b9669",
+    "version": "1.1.0",
+    "a": "c82c695d36eb67231a3235a41ea12e76ceefd4fd5a1b2ae483464e48162c9053",
+    "b": "af6b2249fda547dbdfd09650235a458af77d0de3c634c564dcdce0b08902fa5d",
+    "scenes": "64d182f4e4feea3c0db4be77711867821a0df62a7c3d3dd16323d4d346dc9370",
 }
 
 

@@ -36,7 +36,10 @@ class Street(tfds.core.GeneratorBasedBuilder):
     """Rendered street scenes with boxes, masks and joints."""
 
     VERSION = tfds.core.Version(VERSION)
-    RELEASE_NOTES: ClassVar[dict[str, str]] = {str(VERSION): "First."}
+    RELEASE_NOTES: ClassVar[dict[str, str]] = {
+        "1.0.0": "First.",
+        "1.1.0": "People are larger in b, their clothes and hair tell more.",
+    }
     BUILDER_CONFIGS: ClassVar[list[StreetConfig]] = [
         StreetConfig(name=kind, kind=kind, description=" or ".join(names))
         for kind, names in CLASSES.items()

@@ -132,8 +132,8 @@ def _hair(canvas: Canvas, view: View, figure: Figure) -> None:
     head, radius, scale = _head(figure), figure.head, view.scale
     colour = figure.hair_colour
     if figure.hair == "long":
-        ends = view(head + np.array([(-0.035, 0, 0), (-0.075, -0.3, 0)]))
-        canvas.limb(ends, (radius * 1.12 * scale, radius * 1.15 * scale), colour)
+        ends = view(head + np.array([(-0.035, 0, 0), (-0.08, -0.33, 0)]))
+        canvas.limb(ends, (radius * 1.25 * scale, radius * 1.4 * scale), colour)
     elif figure.hair == "tail":
         ends = view(head + np.array([(-0.11, 0.03, 0), (-0.19, -0.24, 0)]))
         canvas.limb(ends, (0.045 * scale, 0.035 * scale), colour)
@@ -141,7 +141,7 @@ def _hair(canvas: Canvas, view: View, figure: Figure) -> None:
         knot = view(head + np.array([(-0.07, 0.115, 0)]))[0]
         canvas.disc(knot, 0.058 * scale, colour)
     ball = view(head + np.array([(-0.022, 0.022, 0)]))[0]
-    canvas.disc(ball, radius * 1.05 * scale, colour)
+    canvas.disc(ball, radius * 1.1 * scale, colour)
 
 
 def _hat(canvas: Canvas, view: View, figure: Figure, colour: Colour) -> None:

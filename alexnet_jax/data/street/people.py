@@ -24,6 +24,13 @@ _HAIRS: tuple[Colour, ...] = (
     (150, 66, 36),
     (168, 166, 164),
 )
+_MUTED: tuple[Colour, ...] = (
+    (38, 46, 76),
+    (72, 74, 80),
+    (94, 74, 54),
+    (34, 34, 38),
+    (164, 148, 116),
+)
 
 
 def man(rng: np.random.Generator) -> Thing:
@@ -34,7 +41,7 @@ def man(rng: np.random.Generator) -> Thing:
         rng,
         "man",
         height=float(rng.normal(1.78, 0.07)),
-        shoulder=float(rng.normal(0.225, 0.013)),
+        shoulder=float(rng.normal(0.235, 0.013)),
         waist=float(rng.normal(0.165, 0.016)),
         hip=float(rng.normal(0.158, 0.01)),
         chest=0.0,
@@ -43,20 +50,20 @@ def man(rng: np.random.Generator) -> Thing:
         skirt=None,
         trousers=trousers,
         beard=rng.random() < 0.3,
-        thickness=float(rng.normal(1.08, 0.06)),
+        thickness=float(rng.normal(1.12, 0.06)),
     )
 
 
 def woman(rng: np.random.Generator) -> Thing:
-    hair = pick(rng, ("long",) * 11 + ("tail",) * 4 + ("bun",) * 3 + ("short",) * 2)
+    hair = pick(rng, ("long",) * 13 + ("tail",) * 4 + ("bun",) * 2 + ("short",))
     outfit = rng.random()
-    skirt = "dress" if outfit < 0.3 else "skirt" if outfit < 0.55 else None
+    skirt = "dress" if outfit < 0.4 else "skirt" if outfit < 0.7 else None
     return _person(
         rng,
         "woman",
         height=float(rng.normal(1.66, 0.065)),
         shoulder=float(rng.normal(0.19, 0.012)),
-        waist=float(rng.normal(0.128, 0.013)),
+        waist=float(rng.normal(0.122, 0.012)),
         hip=float(rng.normal(0.178, 0.012)),
         chest=0.035,
         hair=hair,
@@ -95,7 +102,7 @@ def _person(
         (hip_y - 0.07, hip * 0.95, 0.11),
     )
     hem = hip_y - float(rng.uniform(0.28, 0.62)) * (hip_y / 0.9)
-    flare = float(rng.uniform(1.15, 1.7))
+    flare = float(rng.uniform(1.3, 1.9))
     panels: tuple[Level, ...] = ()
     if skirt:
         panels = (
@@ -103,10 +110,12 @@ def _person(
             (hip_y + 0.02, hip + 0.01, 0.125),
             (hem, hip * flare, 0.12 * flare + 0.03),
         )
+    muted = rng.random() < (0.75 if kind == "man" else 0.2)
     top = paint(rng)
+    bottom = top if skirt == "dress" else vary(rng, pick(rng, _MUTED)) if muted else paint(rng)
     figure = Figure(
         joints=joints,
-        head=0.064 * height,
+        head=0.07 * height,
         torso=torso,
         skirt=panels,
         hair=hair,
@@ -114,7 +123,7 @@ def _person(
         skin=vary(rng, pick(rng, _SKINS), 8),
         hair_colour=vary(rng, pick(rng, _HAIRS), 8),
         top=top,
-        bottom=top if skirt == "dress" else paint(rng),
+        bottom=bottom,
         shoe=vary(rng, pick(rng, ((36, 32, 32), (90, 60, 40), (226, 226, 224)))),
         sleeves=pick(rng, (0, 1, 2, 2) if kind == "woman" else (1, 1, 2, 2)),
         trousers=trousers,

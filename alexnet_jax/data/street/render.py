@@ -11,7 +11,7 @@ from alexnet_jax.data.street.light import draw_light, shade
 from alexnet_jax.data.street.poses import JOINTS
 from alexnet_jax.data.street.scene import MAKERS, Placed, compose
 
-VERSION = "1.0.0"  # rises whenever a pixel or an annotation changes
+VERSION = "1.1.0"  # rises whenever a pixel or an annotation changes
 
 CLASSES: dict[str, tuple[str, ...]] = {
     "a": ("car", "bus"),

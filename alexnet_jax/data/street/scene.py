@@ -26,6 +26,15 @@ MAKERS: dict[str, Callable[[np.random.Generator], Thing]] = {
 }
 # What may stand about without being asked for: never a class of the configuration.
 _EXTRAS = {"a": ("bicycle", "bike", "man", "woman"), "b": ("car", "bus")}
+# Square root of the share of the picture that the main object's box takes: least and most.
+_TARGETS = {
+    "car": (0.4, 0.72),
+    "bus": (0.4, 0.72),
+    "bicycle": (0.36, 0.62),
+    "bike": (0.36, 0.62),
+    "man": (0.5, 0.68),
+    "woman": (0.5, 0.68),
+}
 
 
 @dataclass(frozen=True)
@@ -52,7 +61,7 @@ def compose(config: str, kind: str, rng: np.random.Generator) -> Scene:
     thing = MAKERS[kind](rng)
     # In heights of the object, so that the horizon does not tell a tall thing from a low one.
     eye = thing.height * float(np.exp(rng.uniform(math.log(0.5), math.log(1.7))))
-    target = float(rng.uniform(0.4, 0.72) if config == "a" else rng.uniform(0.34, 0.62))
+    target = float(rng.uniform(*_TARGETS[kind]))
     view = _aim(thing, eye, rng)
     left, top, right, bottom = thing.extent(view)
     width, height = right - left, bottom - top
@@ -64,7 +73,7 @@ def compose(config: str, kind: str, rng: np.random.Generator) -> Scene:
     main = Placed(thing, _at(view, x, y, scale), listed=True)
     horizon = min(max(y - eye * scale, 0.08), y - 0.05)
     others = []
-    for _ in range(int(rng.choice(4, p=(0.4, 0.3, 0.2, 0.1)))):
+    for _ in range(int(rng.choice(4, p=(0.5, 0.3, 0.15, 0.05)))):
         other = MAKERS[pick(rng, _EXTRAS[config])](rng)
         # Behind the main object mostly; things nearer than it stay at its edge.
         depth = float(
