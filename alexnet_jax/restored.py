@@ -37,6 +37,8 @@ def find_checkpoint(path: str | Path, which: str = "best") -> tuple[Path, int]:
 
     Raises FileNotFoundError that says what was looked for.
     """
+    if which not in ("best", "last"):
+        raise ValueError(f"which is {which!r}; expected best or last")
     path = Path(path).expanduser()
     if path.name.isdigit() and (path / "meta").exists():
         return path.parent, int(path.name)
@@ -50,7 +52,7 @@ def find_checkpoint(path: str | Path, which: str = "best") -> tuple[Path, int]:
         )
     if which == "last":
         return folder, steps[-1]
-    best = read_meta(folder, steps[-1])["stopper"]["best_step"]
+    best = read_meta(folder, steps[-1])["best_step"]
     return folder, steps[-1] if best is None else best
 
 
@@ -62,9 +64,7 @@ def load(path: str | Path, which: str = "best") -> Restored:
     folder, step = find_checkpoint(path, which)
     meta, arrays = read_meta(folder, step), load_arrays(folder, step)
     config = from_json(meta["config"])
-    from alexnet_jax.assemble import PRECISIONS
-
-    net = AlexNet(specs.from_json(meta["spec"]), dtype=PRECISIONS[config.run.precision])
+    net = AlexNet(specs.from_json(meta["spec"]), dtype=jnp.dtype(config.run.precision))
     arrays = jax.tree.map(jnp.asarray, {**arrays, "opt_state": None})
     return Restored(
         path=folder / str(step),
@@ -77,8 +77,9 @@ def load(path: str | Path, which: str = "best") -> Restored:
     )
 
 
-def initial_parameters(path: str, params: Any) -> tuple[Any, str]:
-    """Parameters of a run's best checkpoint in place of `params`, and a sentence on what was done.
+def initial_state(path: str, state: TrainState) -> tuple[TrainState, str]:
+    """`state` with the parameters and batch statistics of a run's best checkpoint, and a sentence
+    on what was done.
 
     The head stays as it is where the number of classes differs. Raises ValueError with a list
     where anything else does.
@@ -86,23 +87,36 @@ def initial_parameters(path: str, params: Any) -> tuple[Any, str]:
     folder, step = find_checkpoint(path)
     arrays = load_arrays(folder, step)
     given = arrays["ema"] if arrays.get("ema") is not None else arrays["params"]
-    keep_head = _shapes(given["head"]) != _shapes(params["head"])
-    if _shapes(given["backbone"]) != _shapes(params["backbone"]):
-        old, new = _shapes(given["backbone"]), _shapes(params["backbone"])
+    keep_head = _shapes(given["head"]) != _shapes(state.params["head"])
+    old, new = _shapes(given["backbone"]), _shapes(state.params["backbone"])
+    if old != new:
         lines = [f"  - {n} {old[n]}" for n in sorted(old) if old[n] != new.get(n)]
         lines += [f"  + {n} {new[n]}" for n in sorted(new) if new[n] != old.get(n)]
         raise ValueError(
             f"{folder / str(step)} holds another network (-) than this one (+):\n"
             + "\n".join(lines)
         )
-    source = {**given, "head": params["head"]} if keep_head else given
-    # New arrays, on the devices where the old ones are.
-    merged = jax.tree.map(
-        lambda old, new: jax.device_put(np.asarray(new, old.dtype), old.sharding), params, source
+    source = {**given, "head": state.params["head"]} if keep_head else given
+    model_state = dict(state.model_state)
+    if "batch_stats" in model_state:
+        model_state["batch_stats"] = _in_place_of(
+            model_state["batch_stats"], arrays["model_state"]["batch_stats"]
+        )
+    state = state.replace(
+        params=_in_place_of(state.params, source),
+        model_state=model_state,
+        ema=None if state.ema is None else _in_place_of(state.params, source),
     )
     said = f"Parameters from {folder / str(step)}"
-    return merged, said + (
+    return state, said + (
         "; the head, of another number of classes, stays at its initialization" if keep_head else ""
+    )
+
+
+def _in_place_of(old: Any, new: Any) -> Any:
+    """New arrays, on the devices where the old ones are; no buffer twice, as they are donated."""
+    return jax.tree.map(
+        lambda old, new: jax.device_put(np.array(new, old.dtype), old.sharding), old, new
     )
 
 

@@ -1,8 +1,9 @@
 """Checkpoints: the only file that knows orbax.
 
 Each step's folder holds an item `state`, the arrays, and an item `meta`, JSON, with a crc32 of
-every array. A folder appears under its number only when it is whole, so a kill at any moment
-leaves the one before; a damaged one is found by its checksums, and the one before it is taken.
+every array and of the JSON itself. A folder appears under its number only when it is whole, so a
+kill at any moment leaves the one before; a damaged one is found by its checksums, and the one
+before it is taken.
 
     checkpoints = Checkpoints("runs/mine/checkpoints")
     checkpoints.save(state, {"note": "anything JSON"}, best_step=120)
@@ -13,8 +14,12 @@ leaves the one before; a damaged one is found by its checksums, and the one befo
 from __future__ import annotations
 
 import contextlib
+import itertools
+import json
 import logging
 import os
+import sys
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +33,8 @@ from orbax.checkpoint import checkpoint_managers as policies
 from alexnet_jax.optim.rules import leaf_name
 
 FORMAT = 1
+# No memory, or no right to read it, says nothing against a file.
+NOT_DAMAGE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +48,7 @@ class CheckpointMismatch(ValueError):
 
 
 class Checkpoints:
-    """The checkpoints in one folder: the latest `keep`, and the best one.
+    """The checkpoints in one folder: the latest `keep`, and what each of them knows as the best.
 
     Saving is asynchronous: the arrays are copied before `save` returns, so the state may be
     donated to the next step, and an error of writing is raised by the next `save` or by `close`.
@@ -50,14 +57,12 @@ class Checkpoints:
     def __init__(self, folder: str | os.PathLike[str], *, keep: int = 2) -> None:
         self.folder = Path(folder).absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._best_step: int | None = None
         self._sound: set[int] = set()
+        self._best = {step: _best_step(self.folder, step) for step in steps_in(self.folder)}
         self._manager = ocp.CheckpointManager(
             self.folder,
             options=ocp.CheckpointManagerOptions(
-                preservation_policy=policies.AnyPreservationPolicy(
-                    [policies.LatestN(keep), _KeepStep(lambda: self._best_step)]
-                ),
+                preservation_policy=_Keep(keep, self._best),
                 save_decision_policy=policies.FixedIntervalPolicy(1),
             ),
         )
@@ -72,12 +77,14 @@ class Checkpoints:
         Saving a step again does nothing, unless what lies there is damaged.
         """
         step = int(state.step)
-        self._best_step = best_step
-        if step in self._sound:
-            return
         if step in self._manager.all_steps():
+            if step in self._sound or self._is_sound(step):
+                return
             self._set_aside(step)
-        meta = {"format": FORMAT, **meta, "crc32": checksums(state)}
+        meta = {"format": FORMAT, **meta, "best_step": best_step, "crc32": checksums(state)}
+        meta = json.loads(json.dumps(meta))  # as it will be read back
+        meta["meta_crc32"] = _meta_crc32(meta)
+        self._best[step] = best_step
         self._manager.save(
             step,
             args=ocp.args.Composite(
@@ -104,12 +111,17 @@ class Checkpoints:
             return self._load(target, step)
         if not steps:
             raise FileNotFoundError(f"no checkpoint in {self.folder}")
+        damaged: list[int] = []
         for candidate in reversed(steps):
             try:
-                return self._load(target, candidate)
+                restored = self._load(target, candidate)
             except DamagedCheckpoint as error:
                 log.warning("%s; taking the one before", error)
-                self._set_aside(candidate)
+                damaged.append(candidate)
+                continue
+            for bad in damaged:  # only now: where none can be read, none is touched
+                self._set_aside(bad)
+            return restored
         raise DamagedCheckpoint(f"none of the checkpoints in {self.folder} is sound: {steps}")
 
     def close(self) -> None:
@@ -136,9 +148,19 @@ class Checkpoints:
         self._sound.add(step)
         return _like(target, state), meta
 
+    def _is_sound(self, step: int) -> bool:
+        try:
+            load_arrays(self.folder, step)
+        except DamagedCheckpoint as error:
+            log.warning("%s; saving it anew", error)
+            return False
+        self._sound.add(step)
+        return True
+
     def _set_aside(self, step: int) -> None:
         path = self.folder / str(step)
-        path.rename(path.with_name(f"{step}.damaged"))
+        names = (path.with_name(f"{step}.damaged{n or ''}") for n in itertools.count())
+        path.rename(next(name for name in names if not name.exists()))
         self._manager.reload()
 
 
@@ -149,6 +171,8 @@ def read_meta(folder: str | os.PathLike[str], step: int) -> dict:
         raise FileNotFoundError(f"no checkpoint {path}")
     with _quiet(), _named_damage(path):
         meta = ocp.Checkpointer(ocp.JsonCheckpointHandler()).restore(path / "meta")
+        if meta.pop("meta_crc32") != _meta_crc32(meta):
+            raise DamagedCheckpoint(f"{path}: checksum differs for meta")
     _check_format(meta, path)
     return meta
 
@@ -185,14 +209,29 @@ def checksums(tree: Any) -> dict[str, int]:
     return sums
 
 
-class _KeepStep(policies.PreservationPolicy):
-    """Keep the stopper's best step; orbax's own `best_fn` ranks NaN first and drops the newest."""
+class _Keep(policies.PreservationPolicy):
+    """The latest checkpoints, and the best step by the word of each: whichever of them a run falls
+    back to, its best is there. orbax's own `best_fn` ranks NaN first and drops the newest.
+    """
 
-    def __init__(self, step: Any) -> None:
-        self._step = step
+    def __init__(self, latest: int, best: dict[int, int | None]) -> None:
+        self._latest, self._best = latest, best
 
     def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
-        return [checkpoint.step == self._step() for checkpoint in checkpoints]
+        latest = sorted(checkpoint.step for checkpoint in checkpoints)[-self._latest :]
+        kept = {*latest, *(self._best.get(step) for step in latest)}
+        return [checkpoint.step in kept for checkpoint in checkpoints]
+
+
+def _best_step(folder: Path, step: int) -> int | None:
+    try:
+        return read_meta(folder, step)["best_step"]
+    except (DamagedCheckpoint, CheckpointMismatch):
+        return None  # told when it is restored
+
+
+def _meta_crc32(meta: dict) -> int:
+    return zlib.crc32(json.dumps(meta, sort_keys=True).encode())
 
 
 def _as_dict(state: Any) -> Any:
@@ -212,7 +251,10 @@ def _stored(path: Path) -> Any:
     """Shapes and dtypes of what a checkpoint holds."""
     with _quiet(), _named_damage(path):
         reader = ocp.Checkpointer(ocp.PyTreeCheckpointHandler())
-        return reader.metadata(path / "state").item_metadata.tree
+        stored = reader.metadata(path / "state").item_metadata
+        if stored is None:
+            raise DamagedCheckpoint(f"{path}: what says which arrays it holds cannot be read")
+        return stored.tree
 
 
 def _abstract(x: Any) -> jax.ShapeDtypeStruct:
@@ -259,7 +301,7 @@ def _named_damage(path: Path) -> Iterator[None]:
     """Whatever orbax raises on a broken file, as DamagedCheckpoint with the path."""
     try:
         yield
-    except (KeyboardInterrupt, DamagedCheckpoint, CheckpointMismatch):
+    except (DamagedCheckpoint, CheckpointMismatch, *NOT_DAMAGE):
         raise
     except Exception as error:
         first = (str(error).splitlines() or [""])[0][:200]
@@ -270,10 +312,22 @@ def _named_damage(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """orbax logs hundreds of lines on a damaged file; ours says the one thing that matters."""
-    previous = logging.root.manager.disable
+    """orbax logs hundreds of lines on a damaged file, and its unfinished reads complain that nobody
+    waits for them; our error says the one thing that matters.
+    """
+    previous, hook = logging.root.manager.disable, sys.unraisablehook
+
+    def without_orphans(problem: Any) -> None:
+        if str(problem.exc_value) != "Event loop is closed":
+            hook(problem)
+
     logging.disable(logging.CRITICAL)
+    sys.unraisablehook = without_orphans
     try:
         yield
+    except Exception:
+        time.sleep(0.2)  # for the last of them
+        raise
     finally:
         logging.disable(previous)
+        sys.unraisablehook = hook
