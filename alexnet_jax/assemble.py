@@ -20,14 +20,17 @@ from alexnet_jax.optim.chain import Optimizer, optimizer
 from alexnet_jax.optim.rules import Rules
 from alexnet_jax.tasks.classification import Classification, classification
 
-PRECISIONS = {"float32": jnp.float32, "bfloat16": jnp.bfloat16}
-
 
 def open_source(data: str, *, canvas: int, seed: int, data_dir: str | None = None) -> Source:
     """The data set that `data` names: embedded, a folder of images, or a prepared tfds set.
 
     Raises FileNotFoundError or ValueError that says what there is and what to do.
     """
+    if not data:
+        raise ValueError(
+            "no data set is given: --data PATH, with train/CLASS/*.jpg in it, or the name of a "
+            "prepared data set"
+        )
     if data.startswith("street/"):
         from alexnet_jax.data.street import source
 
@@ -50,11 +53,7 @@ def make_spec(config: Config, classes: int) -> Spec:
 
 def make_task(config: Config, classes: int) -> Classification:
     """The network with its losses and metrics."""
-    if config.run.precision not in PRECISIONS:
-        raise ValueError(
-            f"run.precision is {config.run.precision!r}; expected one of {', '.join(PRECISIONS)}"
-        )
-    net = AlexNet(make_spec(config, classes), dtype=PRECISIONS[config.run.precision])
+    net = AlexNet(make_spec(config, classes), dtype=jnp.dtype(config.run.precision))
     return classification(net, config.run.label_smoothing)
 
 

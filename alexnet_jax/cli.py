@@ -15,9 +15,10 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import tyro
+from tyro.conf import Positional, arg
 
 # Quieter start: the messages of XLA's C++ side at level INFO and WARNING are no news to a user.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -50,7 +51,7 @@ def EXPECTED() -> tuple[type[Exception], ...]:
 
     return (
         ValueError,
-        FileNotFoundError,
+        OSError,
         RunLockedError,
         NonFiniteLoss,
         TooManyBadImages,
@@ -84,6 +85,7 @@ def _train(argv: list[str]) -> int:
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
 
     from alexnet_jax.cache import keep_compiled
+    from alexnet_jax.train.early_stopping import Reason
     from alexnet_jax.train.loop import INTERRUPTED
     from alexnet_jax.training import train
 
@@ -96,14 +98,14 @@ def _train(argv: list[str]) -> int:
         return 0
     again = [a for a in argv if a not in ("--fresh", "--fresh=True")]
     reason = train(config, shlex.join(["python", "-m", "alexnet_jax", "train", *again]))
-    return 130 if reason == INTERRUPTED else 0
+    return {INTERRUPTED: 130, Reason.NON_FINITE.value: 1}.get(reason, 0)
 
 
 @dataclass(frozen=True)
 class Evaluate:
     """Count a run's right answers on a split, every example once."""
 
-    run: tyro.conf.Positional[str]
+    run: Positional[Annotated[str, arg(metavar="RUN")]]
     """Run folder (its best checkpoint), or one checkpoint."""
     data: str | None = None
     """Data set instead of the run's own; its classes must be the same."""
@@ -120,9 +122,9 @@ class Evaluate:
 class Predict:
     """What a run's best network sees on pictures."""
 
-    run: tyro.conf.Positional[str]
+    run: Positional[Annotated[str, arg(metavar="RUN")]]
     """Run folder, or one checkpoint."""
-    images: tyro.conf.Positional[tuple[str, ...]]
+    images: Positional[Annotated[tuple[str, ...], arg(metavar="IMAGE...")]]
     """Picture files."""
     format: str = "text"
     """text or json."""
@@ -134,10 +136,15 @@ class Predict:
 class Inspect:
     """What a run or a checkpoint holds."""
 
-    path: tyro.conf.Positional[str]
+    path: Positional[Annotated[str, arg(metavar="RUN|CHECKPOINT")]]
     """Run folder, or one checkpoint."""
     format: str = "text"
     """text or json."""
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Devices and versions, and what is missing."""
 
 
 def _run(kind: Any, command: str, function: str) -> Callable[[list[str]], int]:
@@ -153,17 +160,10 @@ def _run(kind: Any, command: str, function: str) -> Callable[[list[str]], int]:
     return call
 
 
-def _doctor(argv: list[str]) -> int:
-    from alexnet_jax import commands
-
-    print(commands.doctor())
-    return 0
-
-
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
     "evaluate": _run(Evaluate, "evaluate", "evaluate"),
     "predict": _run(Predict, "predict", "predict"),
     "inspect": _run(Inspect, "inspect", "inspect"),
-    "doctor": _doctor,
+    "doctor": _run(Doctor, "doctor", "doctor"),
 }

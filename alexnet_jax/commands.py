@@ -30,6 +30,8 @@ def evaluate(
     """Right answers, metrics and count of a split; the same on any number of devices."""
     if views not in (1, 10):
         raise ValueError(f"views is {views}; expected 1 or 10")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; expected at least 1")
     restored = load(run, which)
     config, p, task = restored.config, restored.preprocessing, restored.task
     source = assemble.open_source(
@@ -53,7 +55,10 @@ def evaluate(
     correct, count = map(round, sums["top1"])
     lines = [f"{restored.path}  on {source.name} {split}", f"correct  {correct} of {count}"]
     lines += [f"{name:8} {value!r}" for name, value in means(sums).items()]
-    return "\n".join([*lines, *(f"note: {note}" for note in source.notes)])
+    notes = list(source.notes)
+    if data is None and source.fingerprint != restored.meta["data"]["fingerprint"]:
+        notes.append("the data are not those of the run: their fingerprint differs")
+    return "\n".join([*lines, *(f"note: {note}" for note in notes)])
 
 
 def predict(run: str, images: tuple[str, ...], format: str, top: int) -> str:
@@ -61,6 +66,8 @@ def predict(run: str, images: tuple[str, ...], format: str, top: int) -> str:
     _check_format(format)
     if not images:
         raise ValueError("no pictures given; usage: predict RUN IMAGE...")
+    if top < 1:
+        raise ValueError(f"top is {top}; expected at least 1")
     answers = predict_files(load(run), list(images), top)
     if format == "json":
         return json.dumps(answers, indent=2, ensure_ascii=False)
@@ -76,7 +83,7 @@ def inspect(path: str, format: str) -> str:
     _check_format(format)
     folder, best = find_checkpoint(path)
     steps = steps_in(folder)
-    last = steps[-1] if (Path(path) / "checkpoints").exists() else best
+    last = best if Path(path).name.isdigit() else steps[-1]
     meta = read_meta(folder, last)
     arrays = load_arrays(folder, best)
     digests = {

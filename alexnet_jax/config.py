@@ -6,6 +6,7 @@ Pure code takes plain arguments and never a Config; only what assembles a run re
 from __future__ import annotations
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Iterator
@@ -13,7 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alexnet_jax.data.augment import Augment
-from alexnet_jax.optim.schedules import Schedule
+from alexnet_jax.optim.schedules import Schedule, steps
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+def _require(settings: Any, name: str, ok: bool, expected: str) -> None:
+    if not ok:
+        raise ValueError(f"{name} is {getattr(settings, name)!r}; expected {expected}")
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,12 @@ class Stopping:
     check_finite: bool = True
     """Stop at once on a metric that is not finite."""
 
+    def __post_init__(self) -> None:
+        _require(self, "mode", self.mode in ("min", "max"), "min or max")
+        better = "min" if self.monitor.endswith("/loss") else self.mode
+        _require(self, "mode", self.mode == better, f"min, since {self.monitor} is to fall")
+        _require(self, "min_delta", self.min_delta >= 0, "at least 0")
+
 
 @dataclass(frozen=True)
 class OnPlateau:
@@ -88,6 +102,10 @@ class OnPlateau:
     """What it is multiplied by."""
     patience: int = 4
     """Evaluations without a better one before that happens."""
+
+    def __post_init__(self) -> None:
+        _require(self, "factor", self.factor is None or 0 < self.factor < 1, "above 0 and below 1")
+        _require(self, "patience", self.patience >= 1, "at least 1")
 
 
 @dataclass(frozen=True)
@@ -113,6 +131,14 @@ class Input:
     bad_images: float = 0.01
     """Share of training images that may be unreadable before the run stops."""
 
+    def __post_init__(self) -> None:
+        for name in ("canvas", "size", "examples"):
+            value = getattr(self, name)
+            _require(self, name, value is None or value >= 1, "at least 1")
+        _require(self, "workers", self.workers >= 1, "at least 1")
+        _require(self, "memory", self.memory >= 0, "at least 0")
+        _require(self, "bad_images", 0 <= self.bad_images <= 1, "a share, from 0 to 1")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -131,6 +157,14 @@ class Run:
     """Devices that share one copy of the parameters that a rule shards."""
     deterministic: bool = False
     """On a GPU, choose deterministic operations only."""
+
+    def __post_init__(self) -> None:
+        _require(self, "precision", self.precision in PRECISIONS, " or ".join(PRECISIONS))
+        _require(self, "label_smoothing", 0 <= self.label_smoothing < 1, "at least 0, below 1")
+        for name in ("keep", "accumulate", "model_devices"):
+            _require(self, name, getattr(self, name) >= 1, "at least 1")
+        every = steps(self.evaluate_every, batch_size=1, num_examples=1)
+        _require(self, "evaluate_every", every >= 1, 'more than none, such as "1 epoch"')
 
 
 @dataclass(frozen=True)
@@ -166,6 +200,14 @@ class Config:
     input: Input = field(default_factory=Input)
     run: Run = field(default_factory=Run)
 
+    def __post_init__(self) -> None:
+        rate, patience = self.learning_rate, self.patience
+        _require(self, "seed", 0 <= self.seed < 2**32, "at least 0 and below 2**32")
+        _require(self, "epochs", 0 < self.epochs < math.inf, "more than 0")
+        _require(self, "batch_size", self.batch_size >= 1, "at least 1")
+        _require(self, "learning_rate", 0 <= rate < math.inf, "at least 0")
+        _require(self, "patience", patience is None or patience >= 1, "at least 1, or None")
+
 
 # What a resumed run may be given otherwise than it began with.
 MAY_CHANGE = (
@@ -177,7 +219,9 @@ MAY_CHANGE = (
     "input.workers",
     "input.memory",
     "input.data_dir",
+    "input.bad_images",
     "run.keep",
+    "run.model_devices",
 )
 
 
@@ -200,13 +244,13 @@ def from_json(data: dict, kind: type = Config) -> Any:
 def differences(begun: Config, now: Config) -> list[str]:
     """What `now` asks for otherwise than the run began with, and must not: "field: old -> new"."""
     allowed = set(MAY_CHANGE)
-    if now.schedule.name not in ("constant", "step") and now.schedule.duration is None:
+    if now.schedule.depends_on_total:
         allowed.remove("epochs")  # the schedule ends with them
-    old, new = dict(_flat(to_json(begun))), dict(_flat(to_json(now)))
+    old, new = dict(_flat(begun)), dict(_flat(now))
     return [
-        f"{name}: {old.get(name)!r} -> {new.get(name)!r}"
-        for name in sorted(old.keys() | new.keys())
-        if name not in allowed and old.get(name) != new.get(name)
+        f"{name}: {old[name]!r} -> {new[name]!r}"
+        for name in sorted(old)
+        if name not in allowed and old[name] != new[name]
     ]
 
 
@@ -214,7 +258,7 @@ def parse_rules(lines: tuple[str, ...]) -> tuple:
     """("^head/ lr_mult=10 l2=0",) -> (("^head/", {"lr_mult": 10.0, "l2": 0.0}),)."""
     entries = []
     for line in lines:
-        pattern, *settings = line.split()
+        pattern, *settings = line.split() or [""]
         if not settings or any("=" not in s for s in settings):
             raise ValueError(
                 f'the rule {line!r} is not of the form "REGEX SETTING=VALUE ...", '
@@ -243,9 +287,10 @@ def _revive(value: Any, kind: Any) -> Any:
     return value
 
 
-def _flat(data: dict, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in data.items():
-        if isinstance(value, dict) and value:
-            yield from _flat(value, f"{prefix}{key}.")
+def _flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """("optimizer.momentum", 0.9) of every setting."""
+    for name, value in vars(settings).items():
+        if dataclasses.is_dataclass(value):
+            yield from _flat(value, f"{prefix}{name}.")
         else:
-            yield prefix + key, list(value) if isinstance(value, tuple) else value
+            yield prefix + name, value

@@ -123,6 +123,18 @@ def split_batches(parts: Parts, split: str) -> Generator[dict, None, None]:
     return placed(evaluation_batches(parts.readers[split], batch_size=size), parts.mesh)
 
 
+def validation_metrics(parts: Parts) -> tuple[str, ...]:
+    """Names of what evaluation measures, found without computing anything."""
+    rows, side = parts.config.batch_size, parts.preprocessing.canvas
+    batch = {
+        "image": jax.ShapeDtypeStruct((rows, side, side, 3), np.uint8),
+        "label": jax.ShapeDtypeStruct((rows,), np.int32),
+        "valid": jax.ShapeDtypeStruct((rows,), np.bool_),
+        "index": jax.ShapeDtypeStruct((rows,), np.int32),
+    }
+    return tuple(f"validation/{m}" for m in jax.eval_shape(parts.evaluate, parts.target, batch))
+
+
 def evaluate_split(parts: Parts, state: TrainState, split: str) -> HostSums:
     """Exact sums of a whole split."""
     return evaluate(parts.evaluate, state, split_batches(parts, split))

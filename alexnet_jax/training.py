@@ -11,7 +11,6 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 
@@ -20,12 +19,12 @@ from alexnet_jax.data.loader import Reader
 from alexnet_jax.data.sources.base import Source
 from alexnet_jax.models import spec as specs
 from alexnet_jax.optim.schedules import Plateau, steps
-from alexnet_jax.parts import Parts, evaluate_split, make_parts, train_batches
-from alexnet_jax.restored import initial_parameters
+from alexnet_jax.parts import Parts, evaluate_split, make_parts, train_batches, validation_metrics
+from alexnet_jax.restored import initial_state
 from alexnet_jax.train import early_stopping
-from alexnet_jax.train.checkpoint import Checkpoints
-from alexnet_jax.train.early_stopping import Stopper
-from alexnet_jax.train.environment import environment
+from alexnet_jax.train.checkpoint import Checkpoints, steps_in
+from alexnet_jax.train.early_stopping import Reason, Stopper
+from alexnet_jax.train.environment import environment, versions
 from alexnet_jax.train.loop import (
     INTERRUPTED,
     NonFiniteLoss,
@@ -54,25 +53,29 @@ def train(config: Config, command: str) -> str:
     """
     from alexnet_jax.finish import finish  # before training: it says what the report still needs
 
+    parts = make_parts(config)  # first: what cannot begin leaves no folder behind
+    _check_monitor(parts)
     folder = RunFolder(config.run_dir)
     with folder.lock(), interruptible() as interrupt:
         if config.fresh:
             folder.clear()
-        parts = make_parts(config)
         with Checkpoints(folder.path / "checkpoints", keep=config.run.keep) as checkpoints:
-            at = _begin(parts, folder, checkpoints)
+            at = _begin(parts, folder, checkpoints, command)
             try:
                 at, reason = _fit(parts, folder, checkpoints, at, lambda: interrupt.requested)
             except NonFiniteLoss as error:
-                raise NonFiniteLoss(_advice(error, checkpoints)) from None
+                raise NonFiniteLoss(_advice(str(error), folder)) from None
         if reason == INTERRUPTED:
             folder.say(f"Interrupted at step {at.step}, saved. Go on with:\n  {command}")
             return reason
+        if reason == Reason.NON_FINITE and at.stopper.best_step is None:
+            what = f"{config.stopping.monitor} is not finite at step {at.step}"
+            raise NonFiniteLoss(_advice(what, folder))
         finish(parts, folder, at, reason, command)
         return reason
 
 
-def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints) -> Position:
+def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints, command: str) -> Position:
     """The position to train from: that of the newest sound checkpoint, or the very start."""
     config = parts.config
     stopper = Stopper(
@@ -91,16 +94,16 @@ def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints) -> Positio
         )
         plateau = Plateau(**meta["plateau"]) if meta["plateau"] else None
         running = {name: (s, n) for name, (s, n) in meta["running"].items()}
+        parts.readers["train"].bad.update(meta["bad_images"])
         folder.say(f"Going on from step {int(state.step)} of {folder.path}")
         return Position(state, int(state.step), stopper, plateau, running)
 
     folder.rewind(-1)
     folder.write_json("config.json", to_json(config))
-    folder.write_json("environment.json", environment())
+    folder.write_json("environment.json", environment() | {"command": command})
     state = parts.create()
     if config.init is not None:
-        params, said = initial_parameters(config.init, state.params)
-        state = state.replace(params=params, ema=None if state.ema is None else params)
+        state, said = initial_state(config.init, state)
         folder.say(said)
     plateau = None
     if config.plateau.factor is not None:
@@ -200,7 +203,8 @@ def make_meta(parts: Parts, at: Position) -> dict:
             "version": source.version,
             "fingerprint": source.fingerprint,
         },
-        "versions": environment()["versions"],
+        "bad_images": parts.readers["train"].bad,
+        "versions": versions(),
         "devices": jax.device_count(),
     }
 
@@ -221,6 +225,12 @@ def check_bad_images(reader: Reader, limit: float) -> None:
             f"{len(reader.bad)} of {len(reader)} training images cannot be read, more than "
             f"{limit:.1%} (--input.bad-images):\n{named}"
         )
+
+
+def _check_monitor(parts: Parts) -> None:
+    monitor, known = parts.config.stopping.monitor, validation_metrics(parts)
+    if not monitor.startswith("train/") and monitor not in known:
+        raise ValueError(f"no metric is called {monitor!r}; there are {', '.join(known)}")
 
 
 def _check_same(config: Config, source: Source, meta: dict, folder: RunFolder) -> None:
@@ -244,11 +254,11 @@ def _line(row: dict[str, float], rate: float) -> str:
     )
 
 
-def _advice(error: NonFiniteLoss, checkpoints: Checkpoints) -> str:
-    kept = checkpoints.steps()
+def _advice(what: str, folder: RunFolder) -> str:
+    kept = steps_in(folder.path / "checkpoints")
     last = f"the last good checkpoint is of step {kept[-1]}" if kept else "nothing was saved yet"
     return (
-        f"{error}; {last}, in {Path(checkpoints.folder)}. "
+        f"{what}; {last}, in {folder.path}. "
         "Try a lower --learning-rate, a warm-up (--schedule.warmup) or --optimizer.clip."
     )
 

@@ -81,8 +81,6 @@ class Augment:
             raise ValueError(f"scale is {self.scale}, expected 0 < smallest <= largest <= 1")
         if not 0.0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f"ratio is {self.ratio}, expected 0 < smallest <= largest")
-        if self.mixes and not self.num_classes:
-            raise ValueError("mixup and cutmix mix labels: set num_classes")
 
     @property
     def mixes(self) -> bool:
@@ -208,7 +206,8 @@ def _recolour(keys: Keys, images: jax.Array, settings: Augment) -> jax.Array:
 def _mix(
     keys: Keys, images: jax.Array, batch: Mapping[str, Any], settings: Augment
 ) -> tuple[jax.Array, jax.Array]:
-    assert settings.num_classes is not None  # Augment has checked it
+    if settings.num_classes is None:
+        raise ValueError("mixup and cutmix mix labels: set num_classes")
     if settings.mixup:
         weight, lam = mix.mixup(keys(Stream.MIXUP), settings.mixup)
     if settings.cutmix:

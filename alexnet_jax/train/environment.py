@@ -37,12 +37,17 @@ def environment() -> dict[str, Any]:
             for kind in sorted({device.device_kind for device in devices})
         },
         "processes": jax.process_count(),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": versions(),
         "alexnet_jax": __version__,
         "git_commit": _git_commit(Path(__file__).resolve().parents[2]),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
         "command": shlex.join(_without_home(argument) for argument in sys.argv),
     }
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of the packages that a run's bits depend on; None for those that are missing."""
+    return {name: _version(name) for name in PACKAGES}
 
 
 def _cpu() -> str:

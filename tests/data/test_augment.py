@@ -235,7 +235,6 @@ def test_replacing_pixels_under_annotations_is_refused(name, asked):
         ({"flip": 1.5}, "flip is 1.5, expected a probability"),
         ({"pca_noise": -0.1}, "pca_noise is -0.1"),
         ({"scale": (0.5, 0.2)}, "smallest <= largest"),
-        ({"mixup": 0.2}, "set num_classes"),
     ],
 )
 def test_impossible_settings_are_refused(changes, message):
@@ -254,6 +253,11 @@ def test_impossible_settings_are_refused(changes, message):
             "reflects more than",
         ),
         ({"image": noise(1, 8)}, Augment(mixup=0.2, num_classes=2), "add label"),
+        (
+            {"image": noise(1, 8), "label": np.zeros(1, np.int32)},
+            Augment(mixup=0.2),
+            "set num_classes",
+        ),
         ({"image": noise(1, 8), "boxes": np.zeros((1, 1, 4))}, Augment(), "no box_label"),
         ({"image": noise(1, 8), "joints": np.zeros((1, 1, 14, 2))}, Augment(), "no joint_visible"),
         (

@@ -24,9 +24,10 @@ OPTIONS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def compiled_once(tmp_path_factory):
-    """Let the processes of these tests share what they compile, and leave the user's cache alone."""
+    """Let these processes share what they compile, and leave the user's cache alone."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.delenv("JAX_ENABLE_COMPILATION_CACHE", raising=False)
         yield
 
 

@@ -1,0 +1,210 @@
+"""The command line as a user meets it: what is wrong is told in words, and the status says so."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet_jax import cache
+from alexnet_jax.cli import COMMANDS, main
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept(monkeypatch, tmp_path):
+    """No compiled programs of these tests in anybody's cache, and no network."""
+    monkeypatch.setattr(cache, "keep_compiled", lambda: None)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path / "no data sets"))
+    monkeypatch.setattr("socket.socket.connect", None)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def told(capsys):
+    """Runs a command line; (status, all that was printed, in one line)."""
+
+    def run(*arguments: object) -> tuple[int, str]:
+        try:
+            status = main([str(a) for a in arguments])
+        except SystemExit as end:
+            status = end.code
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.err
+        # tyro draws boxes and breaks lines
+        words = re.sub(r"[│╭╮╰╯─]", " ", printed.out + printed.err)
+        return status, " ".join(words.split())
+
+    return run
+
+
+@pytest.fixture
+def pictures(tmp_path) -> Path:
+    rng = np.random.default_rng(0)
+    for split, count in {"train": 6, "val": 4}.items():
+        for name in ("cat", "dog"):
+            (tmp_path / "pictures" / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = rng.integers(0, 256, (36, 40, 3), np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "pictures" / split / name / f"{i}.png")
+    return tmp_path / "pictures"
+
+
+def test_without_a_command_it_tells_which_there_are(told):
+    for arguments in ((), ("--help",), ("-h",)):
+        status, text = told(*arguments)
+        assert status == 0
+        assert all(command in text for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("trian", "did you mean 'train'"),
+        ("xyz", "there are train, evaluate"),
+        ("train stret", "did you mean 'street'"),
+        ("train --lerning-rate 0.1", "--learning-rate"),
+        ("train --learning-rate much", "could not convert string to float: 'much'"),
+        ("train --spec nots_224", "did you mean 'notes_224'"),
+        ("evaluate", "required"),
+        ("predict", "required"),
+        ("inspect a b", "Unrecognized"),
+        ("evaluate nowhere --veiws 10", "--views"),
+        ("evaluate nowhere", "nowhere does not exist; give a run folder"),
+        ("evaluate . --which lst", "which is 'lst'; expected best or last"),
+        ("predict .", "no pictures given"),
+        ("predict . x.png", "holds no checkpoints"),
+        ("predict . x.png --top 0", "top is 0"),
+        ("evaluate . --batch-size 0", "batch_size is 0"),
+        ("doctor --xyz", "Unrecognized"),
+        ("inspect . --format xml", "expected text or json"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_was_meant(told, line, said):
+    if line.startswith("train --"):
+        line += " --data ."
+    status, text = told(*line.split())
+    assert status not in (0, None)
+    assert said in text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("--run.precision float16", "precision is 'float16'; expected float32 or bfloat16"),
+        ("--batch-size 0", "batch_size is 0; expected at least 1"),
+        ("--epochs 0", "epochs is 0.0; expected more than 0"),
+        ("--learning-rate -0.1", "learning_rate is -0.1; expected at least 0"),
+        ("--patience 0", "patience is 0; expected at least 1, or None"),
+        ("--input.size 20", "input.size is 20; the smallest that 'small' works on is"),
+        ("--input.size 64 --input.canvas 48", "size 64 does not fit in canvas 48"),
+        ("--run.evaluate-every often", "30 epochs"),
+        ("--seed -1", "seed is -1"),
+        ("--optimizer.name rmsprob", "did you mean 'rmsprop'"),
+        ("--optimizer.rules head", 'not of the form "REGEX SETTING=VALUE'),
+        ("--optimizer.rules ^haed/ lr_mult=2", "not of the form"),
+        ("--stopping.monitor validation/loss", "expected min"),
+    ],
+)
+def test_a_setting_that_cannot_be_is_refused(told, pictures, options, said):
+    given = options.split()
+    status, text = told("train", "folder", "--spec", "small", "--data", pictures, *given)
+    assert status not in (0, None)
+    assert said in text
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        ("./no such folder", "no such folder"),
+        ("cifar_10", "cifar_10"),
+        ("street/c", "no configuration 'c'"),
+        ("", "--data"),
+    ],
+)
+def test_data_that_is_not_there_is_told_at_once(told, data, said):
+    begun = time.monotonic()
+    status, text = told("train", "folder", "--data", data)
+    assert status == 1
+    assert said in text
+    assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_tells_the_options(told, command):
+    status, text = told(command, "--help")
+    assert status == 0
+    options = {
+        "train": ("--learning-rate", "--run-dir", "--optimizer.l1-form", "--schedule.warmup"),
+        "evaluate": ("--split", "--which", "--views", "--data"),
+        "predict": ("--format", "--top", "RUN", "IMAGE..."),
+        "inspect": ("--format", "RUN|CHECKPOINT"),
+        "doctor": (),
+    }[command]
+    for option in options:
+        assert option in text
+
+
+def test_doctor_tells_devices_and_versions(told):
+    import jax
+
+    status, text = told("doctor")
+    assert status == 0
+    for fact in (f"jax {jax.__version__}", "orbax-checkpoint", "python", "cpu"):
+        assert fact in text
+
+
+def test_a_dry_run_tells_what_a_run_would_be_and_leaves_nothing(told, pictures, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    status, text = told(
+        *("train", "folder", "--spec", "small", "--data", pictures, "--dry-run"),
+        *("--input.size", "32", "--batch-size", "4", "--epochs", "2", "--model.width", "0.25"),
+        *("--optimizer.rules", "^head/ lr_mult=10"),
+    )
+    assert status == 0
+    assert "train 12" in text and "validation 8" in text
+    assert "cat, dog" in text
+    assert re.search(r"head/kernel \d+x2 10 ", text)
+    assert re.search(r"[\d,]+ parameters; the state takes [\d.]+ MiB", text)
+    assert re.search(r"a step needs [\d.]+ MiB besides the state", text)
+    assert re.search(r"a step of 4 takes [\d.]+ ms", text)
+    assert re.search(r"all 2 epochs: 6 steps, about \d+:\d\d:\d\d", text)  # 2 x 12 / 4
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_run_that_is_in_the_way_is_told_and_its_status_is_one(told, pictures, tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    status, text = told("train", "folder", "--data", pictures, "--run-dir", tmp_path / "file")
+    assert status == 1
+    assert str(tmp_path / "file") in text
+
+
+def test_the_module_is_a_program(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "alexnet_jax", "inspect", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("FileNotFoundError: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_inspect_as_json_is_json(told, capsys):
+    run = Path(__file__).parent / "train" / "format_1" / "run"
+    assert main(["inspect", str(run), "--format", "json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["best_step"], facts["steps"], facts["format"]) == (2, [2], 1)
+    assert facts["parameters"]["head/kernel"] == [8, 2]
+    assert facts["sha256"]["best"] == facts["sha256"]["last"]
+    status, text = told("inspect", run / "checkpoints" / "2")
+    assert status == 0
+    assert facts["sha256"]["best"] in text
