@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from alexnet_jax.cache import cache_folder
 from alexnet_jax.config import Config, parse_rules
 from alexnet_jax.data.augment import Augment
+from alexnet_jax.data.loader import Crop
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.data.sources.base import Source
 from alexnet_jax.models.alexnet import AlexNet
@@ -70,7 +71,20 @@ def make_preprocessing(config: Config) -> Preprocessing:
 
 
 def make_augment(config: Config, classes: int) -> Augment:
-    return dataclasses.replace(config.augment, num_classes=classes)
+    """What is left to do on the device."""
+    crop = "center" if config.input.crop_files else config.augment.crop
+    return dataclasses.replace(config.augment, crop=crop, num_classes=classes)
+
+
+def file_crop(config: Config) -> Crop | None:
+    """What the decoder cuts out of each file; None for its centre."""
+    if not config.input.crop_files:
+        return None
+    if config.augment.crop != "resized":
+        raise ValueError(
+            f"input.crop_files goes with augment.crop resized, not {config.augment.crop}"
+        )
+    return Crop(config.augment.scale, config.augment.ratio)
 
 
 def make_optimizer(config: Config, *, total_steps: int, examples: int) -> Optimizer:

@@ -62,6 +62,7 @@ def make_parts(config: Config) -> Parts:
             canvas=preprocessing.canvas,
             workers=config.input.workers,
             memory=int(config.input.memory * 2**30),
+            crop=assemble.file_crop(config) if name == "train" else None,
         )
         for name, split in source.splits.items()
     }

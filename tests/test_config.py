@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from alexnet_jax import assemble
 from alexnet_jax.config import (
     MAY_CHANGE,
     Augment,
@@ -171,3 +172,11 @@ def test_every_recipe_is_one_of_the_documented_names():
         recipe("cifar-10")
     with pytest.raises(ValueError, match="there are street, cifar10, folder"):
         recipe("xyz")
+
+
+def test_crops_out_of_the_files_leave_none_for_the_device():
+    config = Config(augment=Augment(crop="resized", scale=(0.2, 1.0)), input=Input(crop_files=True))
+    assert assemble.file_crop(config).scale == (0.2, 1.0)
+    assert assemble.make_augment(config, 2).crop == "center"
+    with pytest.raises(ValueError, match=r"crop_files goes with augment\.crop resized"):
+        assemble.file_crop(Config(input=Input(crop_files=True)))
