@@ -13,6 +13,7 @@ import numpy as np
 
 from alexnet_jax import assemble
 from alexnet_jax.data.loader import Reader, evaluation_batches
+from alexnet_jax.optim.rules import leaf_name
 from alexnet_jax.parts import placed
 from alexnet_jax.predict import predict_files
 from alexnet_jax.restored import find_checkpoint, load
@@ -105,8 +106,8 @@ def inspect(path: str, format: str) -> str:
         "devices": meta["devices"],
         "sha256": digests,
         "parameters": {
-            jax.tree_util.keystr(p, simple=True, separator="/"): list(x.shape)
-            for p, x in jax.tree_util.tree_leaves_with_path(arrays["params"])
+            leaf_name(path): list(x.shape)
+            for path, x in jax.tree_util.tree_leaves_with_path(arrays["params"])
         },
     }
     if format == "json":

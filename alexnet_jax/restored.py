@@ -14,6 +14,7 @@ from alexnet_jax.config import Config, from_json
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.models import spec as specs
 from alexnet_jax.models.alexnet import AlexNet
+from alexnet_jax.optim.rules import leaf_name
 from alexnet_jax.tasks.classification import Classification, classification
 from alexnet_jax.train.checkpoint import load_arrays, read_meta, steps_in
 from alexnet_jax.train.state import TrainState
@@ -122,4 +123,4 @@ def _in_place_of(old: Any, new: Any) -> Any:
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(p, simple=True, separator="/"): x.shape for p, x in leaves}
+    return {leaf_name(path): x.shape for path, x in leaves}
