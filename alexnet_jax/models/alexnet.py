@@ -20,6 +20,10 @@ from alexnet_jax.models.initializers import kernel_initializer
 from alexnet_jax.models.spec import Conv, Spec, smallest_size
 
 
+# Activations that keep order, in floating point too, so that they may change places with a maximum.
+NEVER_FALLING = ("relu", "leaky_relu", "identity")
+
+
 class Pass(NamedTuple):
     """What one pass through the network needs to know besides the images."""
 
@@ -35,13 +39,15 @@ class AlexNet(nn.Module):
     """`AlexNet(spec).apply({"params": p}, images) -> logits`, float32 [B, num_classes].
 
     `dtype` is the type of computation, `param_dtype` that of parameters; statistics and logits are
-    float32 in any case (float64 where parameters are). Softmax is left to whoever asks for
+    float32 in any case (float64 where parameters are). `exact` keeps to plain `lax` convolutions
+    where a faster form would round otherwise (kernels.py). Softmax is left to whoever asks for
     probabilities.
     """
 
     spec: Spec
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+    exact: bool = False
 
     @nn.compact
     def __call__(
@@ -70,9 +76,10 @@ class AlexNet(nn.Module):
         # The rate is an array of the train state where there is one, so that sweeps compile once.
         rate = self.get_variable("hyper", "dropout_rate", self.spec.dropout_rate)
         how = Pass(train, rows, valid, axis_name, frozen, rate)
-        values = Backbone(self.spec, self.dtype, self.param_dtype, name="backbone")(
-            images.astype(self.dtype), how
+        backbone = Backbone(
+            self.spec, self.dtype, self.param_dtype, self.exact, name="backbone"
         )
+        values = backbone(images.astype(self.dtype), how)
         features = values.pop("features")
         head = _dense(self, "head", self.spec.num_classes, bias=0.0)
         logits = head(features).astype(jnp.promote_types(jnp.float32, self.dtype))
@@ -85,6 +92,7 @@ class Backbone(nn.Module):
     spec: Spec
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
+    exact: bool = False
 
     @nn.compact
     def __call__(self, x: Array, how: Pass) -> dict[str, Array]:
@@ -92,12 +100,23 @@ class Backbone(nn.Module):
         activation = _activation(spec.activation)
         taps: dict[str, Array] = {}
         for name, conv in spec.conv_layers():
-            x = Convolution(
-                conv, spec.kernel_init, _bias(spec, conv), self.dtype, self.param_dtype, name=name
+            x, bias = Convolution(
+                conv,
+                spec.kernel_init,
+                _bias(spec, conv),
+                self.dtype,
+                self.param_dtype,
+                self.exact,
+                name=name,
             )(x)
             norm, pool = name.replace("conv", "norm"), name.split("_")[0].replace("conv", "pool")
-            tap = name
-            for step in conv.then:
+            tap, steps = name, conv.then
+            if steps == ("activation", "pool") and spec.activation in NEVER_FALLING:
+                # Pooled first, the values are the same and a quarter of them remain to be worked on.
+                taps[tap], tap, steps = activation(x + bias), pool, ("activation",)
+                x = kernels.max_pool(x)
+            x = x + bias
+            for step in steps:
                 if step == "normalization":
                     x = self.normalize(x, norm, how)
                 elif step == "spatial_normalization":
@@ -143,28 +162,37 @@ class Backbone(nn.Module):
 
 
 class Convolution(nn.Module):
-    """A convolution's parameters, and the form of it that kernels.py chooses."""
+    """A convolution's parameters, and the form of it that kernels.py chooses.
+
+    Returns its output and the bias that is still to be added, zero where there is none.
+    """
 
     conv: Conv
     kernel_init: str
     bias: float | None
     dtype: Any
     param_dtype: Any
+    exact: bool
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array) -> tuple[Array, Array]:
         conv = self.conv
         shape = (conv.kernel, conv.kernel, x.shape[-1] // conv.groups, conv.features)
         init = kernel_initializer(self.kernel_init, str(self.name))
         kernel = self.param("kernel", init, shape, self.param_dtype).astype(self.dtype)
         x = kernels.convolution(
-            x, kernel, stride=conv.stride, padding=conv.padding, groups=conv.groups
+            x,
+            kernel,
+            stride=conv.stride,
+            padding=conv.padding,
+            groups=conv.groups,
+            exact=self.exact,
         )
         if self.bias is None:
-            return x
+            return x, jnp.zeros((), self.dtype)
         constant = nn.initializers.constant(self.bias)
         bias = self.param("bias", constant, (conv.features,), self.param_dtype)
-        return x + bias.astype(self.dtype)
+        return x, bias.astype(self.dtype)
 
 
 def _dense(module: Any, name: str, neurons: int, bias: float | None) -> nn.Dense:

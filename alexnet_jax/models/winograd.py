@@ -1,0 +1,204 @@
+"""Winograd convolution: a third to a sixth of the multiplications, in plain jax.numpy.
+
+An output tile of m x m values of an r x r convolution is y = A^T [(G k G^T) * (B^T d B)] A, with d
+its (m + r - 1) x (m + r - 1) inputs (Winograd 1980; Lavin and Gray 2016, arXiv:1509.09308). Kernel
+and inputs are evaluated as polynomials at n = m + r - 1 points per axis; at each of the n * n pairs
+of points a product over channels remains, one matrix product for all tiles of all images.
+
+Everything is computed in float32; as the points are few and small, errors stay below 2e-5 of the
+largest value (tests/models/test_winograd.py).
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+# Where the polynomials are evaluated, besides infinity; small numbers keep errors small.
+POINTS = {
+    4: (0, 1, -1),
+    6: (0, 1, -1, 1 / 2, -2),
+    7: (0, 1, -1, 1 / 2, -1 / 2, 2),
+    8: (0, 1, -1, 1 / 2, -1 / 2, 2, -2),
+}
+
+# Tiles that are worked on at once: enough rows for a fast matrix product, few enough to stay in a
+# processor's last cache until they have been transformed back.
+TILES = 400
+
+
+class Transforms(NamedTuple):
+    """The matrices of tiles of m outputs under kernels of r: to and from n = m + r - 1 points."""
+
+    inputs: np.ndarray  # B^T [n, n]
+    kernel: np.ndarray  # G [n, r]
+    outputs: np.ndarray  # A^T [m, n]
+
+
+@functools.cache
+def transforms(m: int, r: int) -> Transforms:
+    """The transforms of F(m, r): the transposed Toom-Cook product over POINTS and infinity."""
+    n = m + r - 1
+
+    def powers(k: int) -> np.ndarray:
+        finite = [[float(p) ** j for j in range(k)] for p in POINTS[n]]
+        return np.array([*finite, [0.0] * (k - 1) + [1.0]])
+
+    inputs = np.linalg.inv(powers(n)).T
+    inputs[np.abs(inputs) < 1e-12] = 0.0
+    return Transforms(inputs.astype("f"), powers(r).astype("f"), powers(m).T.astype("f"))
+
+
+def best_tile(r: int, shape: tuple[int, int]) -> int:
+    """The side of output tiles that needs the fewest multiplications for outputs of [H, W].
+
+    At most 5: larger ones err by more than is promised.
+    """
+    sides = [m for m in range(2, 6) if m + r - 1 in POINTS]
+    return min(sides, key=lambda m: math.prod(-(-size // m) for size in shape) * (m + r - 1) ** 2)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolution(x: Array, kernel: Array, padding: tuple[int, int], m: int) -> Array:
+    """[B, H, W, C] * [r, r, C, F] with stride 1 -> [B, H', W', F] in the dtype of `x`.
+
+    `padding` is (before, after) on both axes and less than r, `m` the side of an output tile.
+    """
+    r = kernel.shape[0]
+    t = transforms(m, r)
+    shape = [size + sum(padding) - r + 1 for size in x.shape[1:3]]
+    tiles = [-(-size // m) for size in shape]
+    at_points = _kernel_to_points(kernel.astype(jnp.float32), t.kernel)
+
+    def part(x: Array) -> Array:
+        inputs = _input_to_points(_padded(x, padding[0], tiles, m, r), t.inputs, m, tiles)
+        outputs = jnp.einsum("ntc,ncf->ntf", inputs, at_points)
+        y = _outputs_from_points(outputs, t.outputs, x.shape[0], tiles)
+        return y[:, : shape[0], : shape[1]].astype(x.dtype)
+
+    size = _images_at_once(x, tiles)
+    if size == x.shape[0]:
+        return part(x)
+    y = lax.map(part, _split(x, size))
+    return y.reshape(-1, *y.shape[2:])
+
+
+def _forward(
+    x: Array, kernel: Array, padding: tuple[int, int], m: int
+) -> tuple[Array, tuple[Array, Array]]:
+    return convolution(x, kernel, padding, m), (x, kernel)
+
+
+def _backward(
+    padding: tuple[int, int], m: int, saved: tuple[Array, Array], g: Array
+) -> tuple[Array, Array]:
+    x, kernel = saved
+    # With respect to x: the convolution of g with the kernel turned round.
+    r = kernel.shape[0]
+    around = (r - 1 - padding[0], r - 1 - padding[1])
+    dx = convolution(g, kernel[::-1, ::-1].swapaxes(2, 3), around, m)
+    return dx.astype(x.dtype), _kernel_gradient(x, g, r, padding, m).astype(kernel.dtype)
+
+
+convolution.defvjp(_forward, _backward)
+
+
+def _kernel_gradient(x: Array, g: Array, r: int, padding: tuple[int, int], m: int) -> Array:
+    """The gradient for the kernel, float32 [r, r, C, F], of that for the output, [B, H', W', F]."""
+    t = transforms(m, r)
+    tiles = [-(-size // m) for size in g.shape[1:3]]
+
+    def part(x: Array, g: Array) -> Array:
+        inputs = _input_to_points(_padded(x, padding[0], tiles, m, r), t.inputs, m, tiles)
+        outputs = _outputs_to_points(_padded(g, 0, tiles, m, 1), t.outputs, tiles)
+        return jnp.einsum("ntc,ntf->ncf", inputs, outputs)
+
+    size = _images_at_once(x, tiles)
+    if size == x.shape[0]:
+        total = part(x, g)
+    else:
+        first = jnp.zeros((len(t.inputs) ** 2, x.shape[-1], g.shape[-1]), jnp.float32)
+        pieces = _split(x, size), _split(g, size)
+        total, _ = lax.scan(lambda total, piece: (total + part(*piece), None), first, pieces)
+    return _kernel_from_points(total, t.kernel)
+
+
+def _images_at_once(x: Array, tiles: Sequence[int]) -> int:
+    """The largest part of the batch whose tiles stay in cache.
+
+    The whole batch where it lies on many devices: a loop over parts would gather it on each.
+    """
+    batch, each = x.shape[0], tiles[0] * tiles[1]
+    fits = [n for n in range(1, batch + 1) if batch % n == 0 and n * each <= TILES]
+    if jax.device_count() > 1 or not fits:
+        return batch
+    return fits[-1]
+
+
+def _split(x: Array, size: int) -> Array:
+    return x.reshape(-1, size, *x.shape[1:])
+
+
+def _padded(x: Array, before: int, tiles: Sequence[int], m: int, r: int) -> Array:
+    """`x` in float32 with zeros around, so that whole tiles cover it."""
+    sizes = [count * m + r - 1 for count in tiles]
+    edges = [(before, size - before - old, 0) for size, old in zip(sizes, x.shape[1:3], strict=True)]
+    return lax.pad(x.astype(jnp.float32), np.float32(0), [(0, 0, 0), *edges, (0, 0, 0)])
+
+
+def _combined(row: np.ndarray, views: Callable[[int], Array]) -> Array:
+    """sum of row[i] * views(i); where a coefficient is 0 or 1, nothing is multiplied."""
+    terms = [views(i) if c == 1 else views(i) * c for i, c in enumerate(row) if c != 0]
+    return functools.reduce(jnp.add, terms)
+
+
+def _input_to_points(x: Array, matrix: np.ndarray, m: int, tiles: Sequence[int]) -> Array:
+    """Overlapping tiles of [B, H, W, C], evaluated: [n * n, B * tiles, C]."""
+    n = len(matrix)
+    for axis, count in ((1, tiles[0]), (3, tiles[1])):  # rows, then columns behind the new axis
+
+        def views(i: int, x: Array = x, axis: int = axis, count: int = count) -> Array:
+            return lax.slice_in_dim(x, i, i + (count - 1) * m + 1, m, axis)
+
+        x = jnp.stack([_combined(row, views) for row in matrix], axis // 2)
+    return x.reshape(n * n, -1, x.shape[-1])
+
+
+def _outputs_from_points(y: Array, matrix: np.ndarray, batch: int, tiles: Sequence[int]) -> Array:
+    """[n * n, B * tiles, F] -> [B, tiles * m, tiles * m, F]."""
+    m, n = matrix.shape
+    y = y.reshape(n, n, batch, *tiles, -1)
+    y = jnp.stack([_combined(row, lambda i, y=y: y[i]) for row in matrix], 3)
+    y = jnp.stack([_combined(row, lambda i, y=y: y[i]) for row in matrix], 4)
+    return y.reshape(batch, tiles[0] * m, tiles[1] * m, -1)
+
+
+def _outputs_to_points(g: Array, matrix: np.ndarray, tiles: Sequence[int]) -> Array:
+    """The transpose of `_outputs_from_points`: [B, tiles * m, tiles * m, F] -> [n * n, ..., F]."""
+    m, n = matrix.shape
+    g = g.reshape(g.shape[0], tiles[0], m, tiles[1], m, g.shape[-1])
+    g = jnp.stack([_combined(row, lambda i, g=g: g[:, :, i]) for row in matrix.T])
+    g = jnp.stack([_combined(row, lambda i, g=g: g[:, :, :, :, i]) for row in matrix.T], 1)
+    return g.reshape(n * n, -1, g.shape[-1])
+
+
+def _kernel_to_points(kernel: Array, matrix: np.ndarray) -> Array:
+    """[r, r, C, F] -> [n * n, C, F]; both axes in one matrix product, which is fastest here."""
+    r, n = kernel.shape[0], len(matrix)
+    y = np.kron(matrix, matrix) @ kernel.reshape(r * r, -1)
+    return y.reshape(n * n, *kernel.shape[2:])
+
+
+def _kernel_from_points(y: Array, matrix: np.ndarray) -> Array:
+    """The transpose of `_kernel_to_points`: [n * n, C, F] -> [r, r, C, F]."""
+    n, r = matrix.shape
+    kernel = np.kron(matrix, matrix).T @ y.reshape(n * n, -1)
+    return kernel.reshape(r, r, *y.shape[1:])
