@@ -10,14 +10,18 @@
 What needs files, such as `alexnet_jax.train.checkpoint`, is imported by its own name.
 """
 
-from alexnet_jax.models.alexnet import AlexNet
-from alexnet_jax.models.spec import Spec, spec
-from alexnet_jax.optim.chain import optimizer
-from alexnet_jax.optim.rules import Rules
-from alexnet_jax.tasks.classification import classification
-from alexnet_jax.train import early_stopping
-from alexnet_jax.train.state import TrainState, init_state
-from alexnet_jax.train.step import eval_step, train_step
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alexnet_jax.models.alexnet import AlexNet
+    from alexnet_jax.models.spec import Spec, spec
+    from alexnet_jax.optim.chain import optimizer
+    from alexnet_jax.optim.rules import Rules
+    from alexnet_jax.tasks.classification import classification
+    from alexnet_jax.train import early_stopping
+    from alexnet_jax.train.state import TrainState, init_state
+    from alexnet_jax.train.step import eval_step, train_step
 
 __version__ = "0.1.0"
 
@@ -35,3 +39,25 @@ __all__ = [
     "spec",
     "train_step",
 ]
+
+# Loaded when first asked for: a command line need not wait for JAX to say what is wrong with it.
+_MODULES = {
+    "AlexNet": "models.alexnet",
+    "Rules": "optim.rules",
+    "Spec": "models.spec",
+    "TrainState": "train.state",
+    "classification": "tasks.classification",
+    "early_stopping": "train.early_stopping",
+    "eval_step": "train.step",
+    "init_state": "train.state",
+    "optimizer": "optim.chain",
+    "spec": "models.spec",
+    "train_step": "train.step",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f"{__name__}.{_MODULES[name]}")
+    return getattr(module, name, module)  # early_stopping is a module itself

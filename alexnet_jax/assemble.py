@@ -54,8 +54,14 @@ def make_spec(config: Config, classes: int) -> Spec:
 
 def make_task(config: Config, classes: int) -> Classification:
     """The network with its losses and metrics."""
-    net = AlexNet(make_spec(config, classes), dtype=jnp.dtype(config.run.precision))
+    net = make_net(make_spec(config, classes), config.run.precision)
     return classification(net, config.run.label_smoothing)
+
+
+def make_net(spec: Spec, precision: str) -> AlexNet:
+    """The network of a spec under one of config.PRECISIONS."""
+    exact = precision == "exact"
+    return AlexNet(spec, dtype=jnp.dtype("float32" if exact else precision), exact=exact)
 
 
 def make_preprocessing(config: Config) -> Preprocessing:

@@ -16,7 +16,7 @@ from typing import Any
 from alexnet_jax.data.augment import Augment
 from alexnet_jax.optim.schedules import Schedule, steps
 
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "exact")
 
 
 def _require(settings: Any, name: str, ok: bool, expected: str) -> None:
@@ -152,7 +152,8 @@ class Run:
     keep: int = 2
     """How many of the latest checkpoints stay, besides the best."""
     precision: str = "float32"
-    """float32, or bfloat16: computation in bfloat16, parameters and reductions in float32."""
+    """float32; bfloat16: computation in bfloat16, parameters and reductions in float32; or exact:
+    float32 with plain convolutions only, where a faster form would round otherwise."""
     label_smoothing: float = 0.0
     accumulate: int = 1
     """Parts that each batch is computed in, one after the other, to save memory."""
@@ -162,7 +163,7 @@ class Run:
     """On a GPU, choose deterministic operations only."""
 
     def __post_init__(self) -> None:
-        _require(self, "precision", self.precision in PRECISIONS, " or ".join(PRECISIONS))
+        _require(self, "precision", self.precision in PRECISIONS, "float32, bfloat16 or exact")
         _require(self, "label_smoothing", 0 <= self.label_smoothing < 1, "at least 0, below 1")
         for name in ("keep", "accumulate", "model_devices"):
             _require(self, name, getattr(self, name) >= 1, "at least 1")

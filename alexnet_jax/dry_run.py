@@ -9,6 +9,7 @@ from datetime import timedelta
 import jax
 
 from alexnet_jax.config import Config
+from alexnet_jax.models.alexnet import convolution_forms
 from alexnet_jax.models.spec import shapes
 from alexnet_jax.optim.rules import format_table
 from alexnet_jax.parts import evaluate_split, make_parts, train_batches
@@ -23,8 +24,9 @@ def dry_run(config: Config) -> None:
     print(f"{parts.source.name}: " + ", ".join(f"{n} {len(r)}" for n, r in parts.readers.items()))
     print(f"classes: {', '.join(parts.source.classes)}")
     print(f"{spec.name} on {p.size}x{p.size} px, cut out of {p.canvas}x{p.canvas}:")
+    forms = convolution_forms(parts.task.net, p.size, config.batch_size)
     for tap, shape in shapes(spec, p.size):
-        print(f"  {tap:8} {'x'.join(map(str, shape))}")
+        print(f"  {tap:8} {'x'.join(map(str, shape)):12} {forms.get(tap, '')}".rstrip())
     print(format_table(parts.tx.rules.table(parts.target.params)))
     count = sum(x.size for x in jax.tree.leaves(parts.target.params))
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(parts.target))

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from alexnet_jax.assemble import make_net
 from alexnet_jax.config import Config, from_json
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.models import spec as specs
-from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.optim.rules import leaf_name
 from alexnet_jax.tasks.classification import Classification, classification
 from alexnet_jax.train.checkpoint import load_arrays, read_meta, steps_in
@@ -65,7 +65,7 @@ def load(path: str | Path, which: str = "best") -> Restored:
     folder, step = find_checkpoint(path, which)
     meta, arrays = read_meta(folder, step), load_arrays(folder, step)
     config = from_json(meta["config"])
-    net = AlexNet(specs.from_json(meta["spec"]), dtype=jnp.dtype(config.run.precision))
+    net = make_net(specs.from_json(meta["spec"]), config.run.precision)
     arrays = jax.tree.map(jnp.asarray, {**arrays, "opt_state": None})
     return Restored(
         path=folder / str(step),

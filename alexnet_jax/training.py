@@ -18,6 +18,7 @@ from alexnet_jax.config import Config, differences, from_json, to_json
 from alexnet_jax.data.loader import Reader
 from alexnet_jax.data.sources.base import Source
 from alexnet_jax.models import spec as specs
+from alexnet_jax.models.alexnet import convolution_forms
 from alexnet_jax.optim.schedules import Plateau, steps
 from alexnet_jax.parts import Parts, evaluate_split, make_parts, train_batches, validation_metrics
 from alexnet_jax.restored import initial_state
@@ -96,6 +97,8 @@ def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints, command: s
         running = {name: (s, n) for name, (s, n) in meta["running"].items()}
         parts.readers["train"].bad.update(meta["bad_images"])
         folder.say(f"Going on from step {int(state.step)} of {folder.path}")
+        if meta.get("forms") != _forms(parts):
+            folder.say(_OTHER_FORMS)
         return Position(state, int(state.step), stopper, plateau, running)
 
     folder.rewind(-1)
@@ -190,6 +193,7 @@ def make_meta(parts: Parts, at: Position) -> dict:
     return {
         "task": "classification",
         "spec": specs.to_json(parts.task.net.spec),
+        "forms": _forms(parts),
         "classes": list(source.classes),
         "preprocessing": parts.preprocessing.to_json(),
         "evaluated": "ema" if at.state.ema is not None else "params",
@@ -245,6 +249,10 @@ def _check_same(config: Config, source: Source, meta: dict, folder: RunFolder) -
         )
 
 
+def _forms(parts: Parts) -> dict[str, str]:
+    return convolution_forms(parts.task.net, parts.preprocessing.size, parts.config.batch_size)
+
+
 def _line(row: dict[str, float], rate: float) -> str:
     return (
         f"epoch {row['epoch']:.2f}  step {row['step']}  "
@@ -262,6 +270,11 @@ def _advice(what: str, folder: RunFolder) -> str:
         "Try a lower --learning-rate, a warm-up (--schedule.warmup) or --optimizer.clip."
     )
 
+
+_OTHER_FORMS = (
+    "Convolutions take other forms here than where the run began (backend, number of devices or "
+    "version): results agree up to rounding, not to the bit."
+)
 
 _FLAT = (
     "The loss has stayed at {chance:.4f}, that of guessing. Try another --learning-rate (often a "

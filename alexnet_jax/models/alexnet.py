@@ -17,8 +17,7 @@ from jax import Array
 
 from alexnet_jax.models import kernels, layers
 from alexnet_jax.models.initializers import kernel_initializer
-from alexnet_jax.models.spec import Conv, Spec, smallest_size
-
+from alexnet_jax.models.spec import Conv, Spec, shapes, smallest_size
 
 # Activations that keep order, in floating point too, so that they may change places with a maximum.
 NEVER_FALLING = ("relu", "leaky_relu", "identity")
@@ -76,9 +75,7 @@ class AlexNet(nn.Module):
         # The rate is an array of the train state where there is one, so that sweeps compile once.
         rate = self.get_variable("hyper", "dropout_rate", self.spec.dropout_rate)
         how = Pass(train, rows, valid, axis_name, frozen, rate)
-        backbone = Backbone(
-            self.spec, self.dtype, self.param_dtype, self.exact, name="backbone"
-        )
+        backbone = Backbone(self.spec, self.dtype, self.param_dtype, self.exact, name="backbone")
         values = backbone(images.astype(self.dtype), how)
         features = values.pop("features")
         head = _dense(self, "head", self.spec.num_classes, bias=0.0)
@@ -112,7 +109,7 @@ class Backbone(nn.Module):
             norm, pool = name.replace("conv", "norm"), name.split("_")[0].replace("conv", "pool")
             tap, steps = name, conv.then
             if steps == ("activation", "pool") and spec.activation in NEVER_FALLING:
-                # Pooled first, the values are the same and a quarter of them remain to be worked on.
+                # The same values, of which bias and activation then have a quarter to work on.
                 taps[tap], tap, steps = activation(x + bias), pool, ("activation",)
                 x = kernels.max_pool(x)
             x = x + bias
@@ -193,6 +190,26 @@ class Convolution(nn.Module):
         constant = nn.initializers.constant(self.bias)
         bias = self.param("bias", constant, (conv.features,), self.param_dtype)
         return x, bias.astype(self.dtype)
+
+
+def convolution_forms(net: AlexNet, size: int, batch: int) -> dict[str, str]:
+    """{layer: the form its convolution takes on this backend} in a batch of square images."""
+    forms, side, channels = {}, size, 3
+    outputs = dict(shapes(net.spec, size))
+    for name, conv in net.spec.conv_layers():
+        inputs = channels // conv.groups
+        forms[name] = kernels.form(
+            jax.ShapeDtypeStruct((batch, side, side, inputs), net.dtype),
+            jax.ShapeDtypeStruct(
+                (conv.kernel, conv.kernel, inputs, conv.features // conv.groups), net.dtype
+            ),
+            stride=conv.stride,
+            padding=conv.padding,
+            exact=net.exact,
+        )
+        pool = name.split("_")[0].replace("conv", "pool")
+        side, _, channels = outputs[pool if "pool" in conv.then else name]
+    return forms
 
 
 def _dense(module: Any, name: str, neurons: int, bias: float | None) -> nn.Dense:

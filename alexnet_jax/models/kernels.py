@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from alexnet_jax.models import winograd
+from alexnet_jax.models.winograd import Shaped
 
 
 class Window(NamedTuple):
@@ -49,6 +50,19 @@ def convolution(
         return _fast(window, x, kernel)
     towers = zip(jnp.split(x, groups, -1), jnp.split(kernel, groups, -1), strict=True)
     return jnp.concatenate([_fast(window, *tower) for tower in towers], -1)
+
+
+def form(
+    x: Shaped, kernel: Shaped, *, stride: int, padding: tuple[int, int], exact: bool = False
+) -> str:
+    """The form that `convolution` takes on the default backend, in words, of arrays or shapes."""
+    window = Window(stride, padding)
+    if exact or jax.default_backend() != "cpu" or not _suits_winograd(x, kernel, window):
+        return "plain"
+    if stride > 1:
+        padding = (0, 0)
+        x, kernel = jax.eval_shape(lambda *a: _space_to_depth(window, *a)[:2], x, kernel)
+    return winograd.form(x, kernel, padding)
 
 
 def _plain(window: Window, x: Array, kernel: Array, groups: int = 1) -> Array:
@@ -93,7 +107,7 @@ def _winograd(window: Window, x: Array, kernel: Array) -> Array:
     return winograd.convolution(x, kernel, window.padding, m)
 
 
-def _suits_winograd(x: Array, kernel: Array, window: Window) -> bool:
+def _suits_winograd(x: Shaped, kernel: Shaped, window: Window) -> bool:
     """Whether the kernel can be Winograd's, and there are enough places to gain by it."""
     side = -(-kernel.shape[0] // window.stride)  # after space-to-depth
     places = x.shape[0] * math.prod(output_shape(window, x, kernel))
@@ -105,7 +119,7 @@ def _suits_winograd(x: Array, kernel: Array, window: Window) -> bool:
     )
 
 
-def output_shape(window: Window, x: Array, kernel: Array) -> tuple[int, int]:
+def output_shape(window: Window, x: Shaped, kernel: Shaped) -> tuple[int, int]:
     """(H', W') of a convolution."""
     free = sum(window.padding) - kernel.shape[0]
     rows, columns = ((size + free) // window.stride + 1 for size in x.shape[1:3])

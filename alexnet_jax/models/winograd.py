@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -30,9 +30,13 @@ POINTS = {
     8: (0, 1, -1, 1 / 2, -1 / 2, 2, -2),
 }
 
-# Tiles that are worked on at once: enough rows for a fast matrix product, few enough to stay in a
-# processor's last cache until they have been transformed back.
-TILES = 400
+# How much is worked on at once: few enough images for their tiles to stay in a processor's last
+# cache until they have been transformed back, but enough tiles for a fast matrix product.
+CACHE = 8 * 2**20  # bytes
+ROWS = 400
+
+
+Shaped = Array | jax.ShapeDtypeStruct
 
 
 class Transforms(NamedTuple):
@@ -55,6 +59,16 @@ def transforms(m: int, r: int) -> Transforms:
     inputs = np.linalg.inv(powers(n)).T
     inputs[np.abs(inputs) < 1e-12] = 0.0
     return Transforms(inputs.astype("f"), powers(r).astype("f"), powers(m).T.astype("f"))
+
+
+def form(x: Shaped, kernel: Shaped, padding: tuple[int, int]) -> str:
+    """How `convolution` would go about it with the best tile, in words."""
+    r = kernel.shape[0]
+    rows, columns = (size + sum(padding) - r + 1 for size in x.shape[1:3])
+    m = best_tile(r, (rows, columns))
+    tiles = -(-rows // m) * -(-columns // m)
+    size = _images_at_once(x.shape[0], tiles, max(kernel.shape[2:]), m + r - 1)
+    return f"winograd {m}x{m} of {r}x{r}, {size} at a time"
 
 
 def best_tile(r: int, shape: tuple[int, int]) -> int:
@@ -84,7 +98,7 @@ def convolution(x: Array, kernel: Array, padding: tuple[int, int], m: int) -> Ar
         y = _outputs_from_points(outputs, t.outputs, x.shape[0], tiles)
         return y[:, : shape[0], : shape[1]].astype(x.dtype)
 
-    size = _images_at_once(x, tiles)
+    size = _images_at_once(x.shape[0], math.prod(tiles), max(kernel.shape[2:]), m + r - 1)
     if size == x.shape[0]:
         return part(x)
     y = lax.map(part, _split(x, size))
@@ -121,7 +135,8 @@ def _kernel_gradient(x: Array, g: Array, r: int, padding: tuple[int, int], m: in
         outputs = _outputs_to_points(_padded(g, 0, tiles, m, 1), t.outputs, tiles)
         return jnp.einsum("ntc,ntf->ncf", inputs, outputs)
 
-    size = _images_at_once(x, tiles)
+    channels = max(x.shape[-1], g.shape[-1])
+    size = _images_at_once(x.shape[0], math.prod(tiles), channels, m + r - 1)
     if size == x.shape[0]:
         total = part(x, g)
     else:
@@ -131,16 +146,15 @@ def _kernel_gradient(x: Array, g: Array, r: int, padding: tuple[int, int], m: in
     return _kernel_from_points(total, t.kernel)
 
 
-def _images_at_once(x: Array, tiles: Sequence[int]) -> int:
-    """The largest part of the batch whose tiles stay in cache.
+def _images_at_once(batch: int, tiles: int, channels: int, n: int) -> int:
+    """How many images of so many tiles to transform at a time, a divisor of the batch.
 
     The whole batch where it lies on many devices: a loop over parts would gather it on each.
     """
-    batch, each = x.shape[0], tiles[0] * tiles[1]
-    fits = [n for n in range(1, batch + 1) if batch % n == 0 and n * each <= TILES]
-    if jax.device_count() > 1 or not fits:
+    limit = max(CACHE // (4 * n * n * tiles * channels), ROWS // tiles, 1)
+    if jax.device_count() > 1:
         return batch
-    return fits[-1]
+    return max(size for size in range(1, batch + 1) if batch % size == 0 and size <= limit)
 
 
 def _split(x: Array, size: int) -> Array:
@@ -150,25 +164,29 @@ def _split(x: Array, size: int) -> Array:
 def _padded(x: Array, before: int, tiles: Sequence[int], m: int, r: int) -> Array:
     """`x` in float32 with zeros around, so that whole tiles cover it."""
     sizes = [count * m + r - 1 for count in tiles]
-    edges = [(before, size - before - old, 0) for size, old in zip(sizes, x.shape[1:3], strict=True)]
+    edges = [
+        (before, size - before - old, 0) for size, old in zip(sizes, x.shape[1:3], strict=True)
+    ]
     return lax.pad(x.astype(jnp.float32), np.float32(0), [(0, 0, 0), *edges, (0, 0, 0)])
 
 
-def _combined(row: np.ndarray, views: Callable[[int], Array]) -> Array:
-    """sum of row[i] * views(i); where a coefficient is 0 or 1, nothing is multiplied."""
-    terms = [views(i) if c == 1 else views(i) * c for i, c in enumerate(row) if c != 0]
-    return functools.reduce(jnp.add, terms)
+def _combined(matrix: np.ndarray, views: Sequence[Array]) -> list[Array]:
+    """For each row, sum of row[i] * views[i]; nothing is multiplied by 0 or 1."""
+
+    def combination(row: np.ndarray) -> Array:
+        terms = [view if c == 1 else view * c for c, view in zip(row, views, strict=True) if c != 0]
+        return functools.reduce(jnp.add, terms)
+
+    return [combination(row) for row in matrix]
 
 
 def _input_to_points(x: Array, matrix: np.ndarray, m: int, tiles: Sequence[int]) -> Array:
     """Overlapping tiles of [B, H, W, C], evaluated: [n * n, B * tiles, C]."""
     n = len(matrix)
     for axis, count in ((1, tiles[0]), (3, tiles[1])):  # rows, then columns behind the new axis
-
-        def views(i: int, x: Array = x, axis: int = axis, count: int = count) -> Array:
-            return lax.slice_in_dim(x, i, i + (count - 1) * m + 1, m, axis)
-
-        x = jnp.stack([_combined(row, views) for row in matrix], axis // 2)
+        last = (count - 1) * m + 1
+        views = [lax.slice_in_dim(x, i, i + last, m, axis) for i in range(n)]
+        x = jnp.stack(_combined(matrix, views), axis // 2)
     return x.reshape(n * n, -1, x.shape[-1])
 
 
@@ -176,8 +194,8 @@ def _outputs_from_points(y: Array, matrix: np.ndarray, batch: int, tiles: Sequen
     """[n * n, B * tiles, F] -> [B, tiles * m, tiles * m, F]."""
     m, n = matrix.shape
     y = y.reshape(n, n, batch, *tiles, -1)
-    y = jnp.stack([_combined(row, lambda i, y=y: y[i]) for row in matrix], 3)
-    y = jnp.stack([_combined(row, lambda i, y=y: y[i]) for row in matrix], 4)
+    for axis in (3, 4):  # rows, then columns
+        y = jnp.stack(_combined(matrix, [y[i] for i in range(n)]), axis)
     return y.reshape(batch, tiles[0] * m, tiles[1] * m, -1)
 
 
@@ -185,20 +203,20 @@ def _outputs_to_points(g: Array, matrix: np.ndarray, tiles: Sequence[int]) -> Ar
     """The transpose of `_outputs_from_points`: [B, tiles * m, tiles * m, F] -> [n * n, ..., F]."""
     m, n = matrix.shape
     g = g.reshape(g.shape[0], tiles[0], m, tiles[1], m, g.shape[-1])
-    g = jnp.stack([_combined(row, lambda i, g=g: g[:, :, i]) for row in matrix.T])
-    g = jnp.stack([_combined(row, lambda i, g=g: g[:, :, :, :, i]) for row in matrix.T], 1)
+    g = jnp.stack(_combined(matrix.T, [g[:, :, i] for i in range(m)]))
+    g = jnp.stack(_combined(matrix.T, [g[:, :, :, :, i] for i in range(m)]), 1)
     return g.reshape(n * n, -1, g.shape[-1])
 
 
 def _kernel_to_points(kernel: Array, matrix: np.ndarray) -> Array:
     """[r, r, C, F] -> [n * n, C, F]; both axes in one matrix product, which is fastest here."""
     r, n = kernel.shape[0], len(matrix)
-    y = np.kron(matrix, matrix) @ kernel.reshape(r * r, -1)
+    y = jnp.dot(np.kron(matrix, matrix), kernel.reshape(r * r, -1))
     return y.reshape(n * n, *kernel.shape[2:])
 
 
 def _kernel_from_points(y: Array, matrix: np.ndarray) -> Array:
     """The transpose of `_kernel_to_points`: [n * n, C, F] -> [r, r, C, F]."""
     n, r = matrix.shape
-    kernel = np.kron(matrix, matrix).T @ y.reshape(n * n, -1)
+    kernel = jnp.dot(np.kron(matrix, matrix).T, y.reshape(n * n, -1))
     return kernel.reshape(r, r, *y.shape[1:])

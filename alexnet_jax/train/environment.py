@@ -11,6 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from alexnet_jax.memory import settings_are_on
+
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
 
 
@@ -19,7 +21,7 @@ def environment() -> dict[str, Any]:
 
     Keys: python, platform, cpu, cores (that this process may use), devices (kind and number),
     processes, versions, alexnet_jax, git_commit (None outside a checkout; `-dirty` marks changed
-    files), xla_flags, command (with the home folder written as ~).
+    files), xla_flags, memory_settings (see memory.py), command (with the home folder written as ~).
     """
     import jax
 
@@ -41,6 +43,7 @@ def environment() -> dict[str, Any]:
         "alexnet_jax": __version__,
         "git_commit": _git_commit(Path(__file__).resolve().parents[2]),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "memory_settings": "on" if settings_are_on() else "off",
         "command": shlex.join(_without_home(argument) for argument in sys.argv),
     }
 

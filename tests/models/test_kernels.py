@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import lax
 
+from alexnet_jax.models.alexnet import AlexNet, convolution_forms
 from alexnet_jax.models.kernels import convolution, max_pool
+from alexnet_jax.models.spec import spec
 
 RNG = np.random.default_rng(0)
 
@@ -21,11 +26,15 @@ def numpy_convolution(x, kernel, stride):
 
 
 @pytest.mark.parametrize(("stride", "padding"), [(1, (2, 2)), (4, (0, 3)), (2, (1, 0))])
-def test_convolution_pads_with_zeros_before_and_after(stride, padding):
+@pytest.mark.parametrize("exact", [False, True])
+def test_convolution_pads_with_zeros_before_and_after(stride, padding, exact):
     x, kernel = RNG.normal(size=(2, 14, 15, 3)), RNG.normal(size=(5, 5, 3, 4))
     padded = np.pad(x, ((0, 0), padding, padding, (0, 0)))
-    ours = convolution(jnp.float32(x), jnp.float32(kernel), stride=stride, padding=padding)
-    np.testing.assert_allclose(ours, numpy_convolution(padded, kernel, stride), atol=2e-5)
+    x, kernel = jnp.float32(x), jnp.float32(kernel)
+    ours = convolution(x, kernel, stride=stride, padding=padding, exact=exact)
+    theirs = numpy_convolution(padded, np.asarray(kernel, np.float64), stride)
+    error = np.abs(ours - theirs).max()
+    assert error < 2e-5 if exact else error < 2e-5 * np.abs(theirs).max()
 
 
 def test_towers_convolve_each_half_on_its_own():
@@ -80,3 +89,45 @@ def test_half_precision_stays_half_precision(dtype):
     assert y.dtype == backward(y)[0].dtype == dtype
     np.testing.assert_array_equal(y, reduce_window_pool(x.astype(jnp.float32)))
     assert convolution(x, jnp.ones((3, 3, 2, 4), dtype)).dtype == dtype
+
+
+def shape_of(*shape, dtype=jnp.float32):
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+IMAGES, KERNEL = shape_of(32, 13, 13, 64), shape_of(3, 3, 64, 64)
+
+
+def lowered(platform, x=IMAGES, kernel=KERNEL, **options):
+    """The program of a convolution and its gradients for a platform, as text."""
+
+    def value_and_gradients(x, kernel):
+        value, backward = jax.vjp(partial(convolution, padding=(1, 1), **options), x, kernel)
+        return value, backward(value)
+
+    program = jax.export.export(jax.jit(value_and_gradients), platforms=[platform])(x, kernel)
+    return program.mlir_module()
+
+
+PLAIN = "stablehlo.convolution"
+
+
+def test_the_fast_form_is_that_of_a_cpu_alone():
+    assert PLAIN not in lowered("cpu")
+    assert lowered("cuda").count(PLAIN) == lowered("tpu").count(PLAIN) == 3
+    assert lowered("cpu", exact=True).count(PLAIN) == 3
+
+
+def test_what_winograd_cannot_be_or_gains_nothing_by_stays_plain():
+    assert PLAIN in lowered("cpu", shape_of(1, 13, 13, 64))  # one small image
+    assert PLAIN in lowered("cpu", kernel=shape_of(7, 7, 64, 64))
+
+
+def test_forms_are_told_layer_by_layer():
+    forms = convolution_forms(AlexNet(spec("notes_224")), 224, 32)
+    assert list(forms) == ["conv1", "conv2", "conv3", "conv4", "conv5"]
+    assert forms["conv2"].startswith("winograd 4x4 of 5x5, ")
+    assert forms["conv3"] == "winograd 4x4 of 3x3, 32 at a time"
+    exact = convolution_forms(AlexNet(spec("notes_224"), exact=True), 224, 32)
+    assert set(exact.values()) == {"plain"}
+    assert convolution_forms(AlexNet(spec("notes_224")), 224, 1)["conv5"] == "plain"

@@ -1,0 +1,56 @@
+"""The command line trains with glibc's memory kept; importing the package changes nothing."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from alexnet_jax.memory import SETTINGS, SWITCH, settings_are_on
+
+try:
+    GLIBC = (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
+except (AttributeError, ValueError):
+    GLIBC = False
+
+
+def doctor(**environment):
+    """What `doctor` says of the memory settings, in a process that was started without them."""
+    clean = {k: v for k, v in os.environ.items() if k not in {*SETTINGS, SWITCH}}
+    done = subprocess.run(
+        [sys.executable, "-m", "alexnet_jax", "doctor"],
+        env={**clean, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return next(line.split()[1] for line in done.stdout.splitlines() if "memory" in line)
+
+
+@pytest.mark.skipif(not GLIBC, reason="the settings are glibc's")
+def test_the_command_line_starts_with_the_settings_unless_told_otherwise():
+    assert doctor() == "on"
+    assert doctor(**{SWITCH: "system"}) == "off"
+    assert doctor(GLIBC_TUNABLES="glibc.malloc.check=0") == "off"  # the user's own stay
+
+
+def test_importing_the_package_leaves_the_environment_alone(own_process):
+    source = """
+import json, os
+before = dict(os.environ)
+import alexnet_jax.train.step
+print(json.dumps(before == dict(os.environ)))
+"""
+    assert own_process(source)
+
+
+def test_settings_are_on_only_where_all_of_them_are(monkeypatch):
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in SETTINGS.items():
+        assert not settings_are_on()
+        monkeypatch.setenv(name, value)
+    assert settings_are_on()
