@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -96,12 +97,23 @@ def _summary(
         bad_images=tuple(f"{name}: {why}" for name, why in parts.readers["train"].bad.items()),
         parameters=format_table(parts.tx.rules.table(state.params)),
         commands={
-            "Go on, with more patience": f"{command} --patience {2 * (config.patience or 10)}",
+            "Go on, with more patience": _with(command, "--patience", 2 * (config.patience or 10)),
             "Evaluate": f"python -m alexnet_jax evaluate {run} --split {split}",
             "Predict": f"python -m alexnet_jax predict {run} IMAGE...",
             "Inspect": f"python -m alexnet_jax inspect {run}",
         },
     )
+
+
+def _with(command: str, option: str, value: int) -> str:
+    """The command with an option set, in place of the value that it may have for it."""
+    words = shlex.split(command)
+    kept = [
+        word
+        for before, word in zip(["", *words], words, strict=False)
+        if option not in (word, before) and not word.startswith(option + "=")
+    ]
+    return shlex.join([*kept, option, str(value)])
 
 
 def _mistakes(parts: Parts, split: str, answers: dict[str, np.ndarray]) -> list[Mistake]:

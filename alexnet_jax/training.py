@@ -129,6 +129,7 @@ def _fit(
     batch_size, examples = config.batch_size, len(reader)
     every = evaluation_interval(config, examples)
     started = {"time": time.monotonic(), "step": at.step}
+    losses = [row["train/loss"] for row in folder.read()]
     warned = False
 
     def record(at: Position, row: dict[str, float]) -> None:
@@ -146,7 +147,7 @@ def _fit(
         events.write(row)
         best = " *" if at.stopper.best_step == at.step else ""
         folder.say(_line(row, rate) + best)
-        losses = [float(r["train/loss"]) for r in folder.read()[-3:]]
+        losses.append(row["train/loss"])
         if not warned and flat_at_chance(losses, len(parts.source.classes)):
             warned = True
             folder.say(_FLAT.format(chance=math.log(len(parts.source.classes))))

@@ -94,6 +94,13 @@ def test_leaves_what_it_promises(finished):
     assert results["splits"]["validation"]["count"] == 18
 
 
+def test_the_report_tells_how_to_go_on_with_more_patience(finished):
+    run, _ = finished
+    page = (run / "report.html").read_text(encoding="utf-8")
+    told = [line for line in page.splitlines() if "--patience 100" in line]
+    assert len(told) == 1 and "--patience 50" not in told[0]
+
+
 def test_evaluate_finds_the_counts_of_metrics_csv(finished, pictures):
     run, _ = finished
     results = json.loads((run / "results.json").read_text())
