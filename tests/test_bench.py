@@ -47,6 +47,9 @@ def test_both_sides_are_the_same_net_and_give_a_row(tmp_path):
     ratios = [a / b for a, b in zip(ours, theirs, strict=True)]
     assert row["ratio"] == pytest.approx(sum(ratios) / 2)
     assert (row["ratio_min"], row["ratio_max"]) == pytest.approx((min(ratios), max(ratios)))
+    peaks = row["peak_mib"]
+    assert min(peaks.values()) > 50  # a process that has imported either framework
+    assert row["memory"] == pytest.approx(peaks["ours"] / peaks["pytorch"])
     assert answer["machine"]["memory_settings"] == "on"
 
 
