@@ -4,6 +4,7 @@ train     [RECIPE]          train, or go on with an unfinished run
 evaluate  RUN               count right answers on a split
 predict   RUN IMAGE...      what is on these pictures
 inspect   RUN|CHECKPOINT    steps, metrics, shapes, versions, digests
+convert   IN OUT            a run or a file of weights, as a file of weights
 doctor                      devices and versions
 """
 
@@ -143,6 +144,19 @@ class Inspect:
 
 
 @dataclass(frozen=True)
+class Convert:
+    """Write a network's weights for other programs, or read other programs' weights."""
+
+    source: Positional[Annotated[str, arg(metavar="IN")]]
+    """Run folder (its best checkpoint), one checkpoint, or a .safetensors, .pth, .pt, .caffemodel
+    or .npz file."""
+    target: Positional[Annotated[str, arg(metavar="OUT")]]
+    """.npz (ours; any network), or .safetensors (torchvision's AlexNet)."""
+    spec: str | None = None
+    """Which network a file holds that does not say it itself, such as bvlc_alexnet."""
+
+
+@dataclass(frozen=True)
 class Doctor:
     """Devices and versions, and what is missing."""
 
@@ -165,5 +179,6 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": _run(Evaluate, "evaluate", "evaluate"),
     "predict": _run(Predict, "predict", "predict"),
     "inspect": _run(Inspect, "inspect", "inspect"),
+    "convert": _run(Convert, "convert", "convert"),
     "doctor": _run(Doctor, "doctor", "doctor"),
 }

@@ -23,6 +23,7 @@ from alexnet_jax.train.checkpoint import load_arrays, read_meta, steps_in
 from alexnet_jax.train.environment import environment
 from alexnet_jax.train.evaluate import evaluate as evaluate_batches
 from alexnet_jax.train.evaluate import means, ten_view_step
+from alexnet_jax.weights import of_run, read, write
 
 
 def evaluate(
@@ -121,6 +122,31 @@ def inspect(path: str, format: str) -> str:
         else:
             lines.append(f"{name:34} {value}")
     return "\n".join(lines)
+
+
+def convert(source: str, target: str, spec: str | None) -> str:
+    """Writes `source`, a run or a file of weights, as `target`, and tells what it holds."""
+    if Path(source).expanduser().is_dir():
+        if spec is not None:
+            raise ValueError(f"{source} knows its spec; --spec is for files that do not")
+        weights = of_run(load(source))
+    else:
+        weights = read(source, spec)
+    write(weights, target)
+    total = sum(x.size for x in jax.tree.leaves(weights.params))
+    p = weights.preprocessing
+    lines = [
+        f"{source} -> {target}",
+        f"{weights.spec.name}, {weights.spec.num_classes} classes, {total:,} parameters",
+    ]
+    if weights.absent:
+        lines.append(f"without {', '.join(weights.absent)}, which the file does not have")
+    if p is not None:
+        lines.append(
+            f"images: {p['size']} px out of {p['canvas']}, {p['channels']}, of 0..255, "
+            f"mean {p['mean']}, std {p['std']}"
+        )
+    return "\n".join([*lines, *(f"note: {note}" for note in weights.notes)])
 
 
 def digest(arrays: Any) -> str:

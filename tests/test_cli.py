@@ -84,6 +84,10 @@ def test_without_a_command_it_tells_which_there_are(told):
         ("predict . x.png --top 0", "top is 0"),
         ("evaluate . --batch-size 0", "batch_size is 0"),
         ("doctor --xyz", "Unrecognized"),
+        ("convert", "required"),
+        ("convert nowhere.npz out.npz", "nowhere.npz does not exist; expected a file of weights"),
+        ("convert . out.npz", "holds no checkpoints"),
+        ("convert . out.npz --spec small", "--spec is for files that do not"),
         ("inspect . --format xml", "expected text or json"),
     ],
 )
@@ -146,6 +150,7 @@ def test_help_tells_the_options(told, command):
         "evaluate": ("--split", "--which", "--views", "--data"),
         "predict": ("--format", "--top", "RUN", "IMAGE..."),
         "inspect": ("--format", "RUN|CHECKPOINT"),
+        "convert": ("IN", "OUT", "--spec", ".safetensors"),
         "doctor": (),
     }[command]
     for option in options:
@@ -208,3 +213,30 @@ def test_inspect_as_json_is_json(told, capsys):
     status, text = told("inspect", run / "checkpoints" / "2")
     assert status == 0
     assert facts["sha256"]["best"] in text
+
+
+def test_convert_writes_the_best_checkpoint_as_arrays(told, tmp_path):
+    """The averaged parameters, which are those that are evaluated."""
+    from alexnet_jax.train.checkpoint import load_arrays
+
+    run = Path(__file__).parent / "train" / "format_1" / "run"
+    status, text = told("convert", run, tmp_path / "out.npz")
+    assert status == 0
+    assert "2 classes" in text and "px out of" in text
+    arrays = load_arrays(run / "checkpoints", 2)
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as file:
+        names = set(file.files)
+        for layer in ("conv1", "conv5", "fc6"):
+            expected = arrays["ema"]["backbone"][layer]["kernel"]
+            np.testing.assert_array_equal(file[f"backbone/{layer}/kernel"], expected)
+        expected = arrays["model_state"]["batch_stats"]["backbone"]["norm1"]["mean"]
+        np.testing.assert_array_equal(file["batch_stats/backbone/norm1/mean"], expected)
+    assert "alexnet_jax" in names
+
+    status, text = told("convert", run, tmp_path / "out.safetensors")
+    assert status == 1
+    assert "torchvision's AlexNet cannot express" in text
+    assert not (tmp_path / "out.safetensors").exists()
+    status, text = told("convert", run, tmp_path / "out.h5")
+    assert status == 1
+    assert "expected an ending of .npz or .safetensors" in text
