@@ -240,3 +240,31 @@ def test_convert_writes_the_best_checkpoint_as_arrays(told, tmp_path):
     status, text = told("convert", run, tmp_path / "out.h5")
     assert status == 1
     assert "expected an ending of .npz or .safetensors" in text
+
+
+def test_convert_tells_what_a_file_lacks_and_what_was_assumed(told, tmp_path):
+    shapes = [
+        (11, 11, 3, 64),
+        (5, 5, 64, 192),
+        (3, 3, 192, 384),
+        (3, 3, 384, 256),
+        (3, 3, 256, 256),
+    ]
+    arrays = {}
+    for i, shape in enumerate(shapes, 1):
+        arrays[f"conv{i}/kernel"] = np.full(shape, i, np.float32)
+        arrays[f"conv{i}/bias"] = np.full(shape[-1], i, np.float32)
+    np.savez(tmp_path / "convs.npz", **arrays)
+    status, text = told("convert", tmp_path / "convs.npz", tmp_path / "out.npz")
+    assert status == 0
+    assert "one_weird_trick, 1000 classes, 2,469,696 parameters" in text
+    assert "without fc6, fc7, head" in text
+    assert "note: the file does not say how its images were prepared" in text
+    with np.load(tmp_path / "out.npz", allow_pickle=False) as file:
+        np.testing.assert_array_equal(file["backbone/conv4/kernel"], arrays["conv4/kernel"])
+    for spec, said in (("notes_224", "conv1/kernel has shape"), ("nots_224", "did you mean")):
+        given = (tmp_path / "convs.npz", tmp_path / "no.npz", "--spec", spec)
+        status, text = told("convert", *given)
+        assert status == 1
+        assert said in text
+    assert not (tmp_path / "no.npz").exists()

@@ -45,12 +45,11 @@ def of_run(restored: Restored) -> Weights:
     """The network of a run as it is evaluated: the averaged parameters where there are any."""
     state = restored.state
     params = state.params if state.ema is None else state.ema
-    as_float32 = lambda tree: jax.tree.map(lambda x: np.asarray(x, np.float32), tree)  # noqa: E731
     return Weights(
         spec=restored.task.net.spec,
-        params=as_float32(params),
+        params=_as_float32(params),
         preprocessing=restored.preprocessing.to_json(),
-        batch_stats=as_float32(state.model_state.get("batch_stats", {})),
+        batch_stats=_as_float32(state.model_state.get("batch_stats", {})),
         classes=restored.classes,
     )
 
@@ -98,3 +97,7 @@ def check_shapes(given: Mapping[str, np.ndarray], expected: Shapes, spec: Spec) 
         raise ValueError(
             f"the arrays are not those of {spec.name!r}:\n  " + "\n  ".join(lines[:SHOWN] + more)
         )
+
+
+def _as_float32(tree: Any) -> Any:
+    return jax.tree.map(lambda x: np.asarray(x, np.float32), tree)

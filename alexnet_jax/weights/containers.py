@@ -7,6 +7,8 @@ file is cut short or something else.
 from __future__ import annotations
 
 import pickle
+import re
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -60,14 +62,21 @@ def read_torch(path: Path) -> Contents:
             f"file of it:\n  {how}"
         ) from error
     try:
-        state = torch.load(path, weights_only=True, map_location="cpu")
+        # Opened here, as torch would go by the ending of a name; its warnings say less than we do.
+        with path.open("rb") as file, warnings.catch_warnings(action="ignore"):
+            state = torch.load(file, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
-        first = str(error).splitlines()[-1] if "GLOBAL" not in str(error) else _blocked(str(error))
+        # Of torch's message the name alone: the rest is advice on how to let it run.
+        asked = re.search(r"GLOBAL (\S+)", str(error))
+        what = (
+            f"it asks for {asked[1]}" if asked else "it is a pickle of something else, or damaged"
+        )
         raise ValueError(
-            f"refused, as it holds more than tensors, which could run code, or is damaged ({first})"
+            f"refused: {what}, and what holds more than tensors could run code; expected a state "
+            "dict alone, {name: tensor}"
         ) from error
     except (RuntimeError, EOFError, KeyError, ValueError, AttributeError, TypeError) as error:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
+        first = str(error).split(". ")[0] or type(error).__name__
         raise ValueError(f"cut short, or no file of torch.save ({first})") from error
     if not isinstance(state, dict) or not all(isinstance(v, torch.Tensor) for v in state.values()):
         held = ", ".join(map(str, list(state)[:5])) if isinstance(state, dict) else type(state)
@@ -103,11 +112,6 @@ def read_caffemodel(path: Path) -> Contents:
     if not layers:
         raise ValueError("no layer with weights is in it: cut short, or no Caffe network")
     return caffe.from_blobs(layers), {"network": network}
-
-
-def _blocked(message: str) -> str:
-    """The line of torch's long advice that names what the file asked for."""
-    return next(line.strip() for line in message.splitlines() if "GLOBAL" in line)
 
 
 def _safetensors() -> Any:

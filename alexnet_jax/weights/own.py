@@ -52,7 +52,8 @@ def parse(text: str) -> dict[str, Any]:
             raise ValueError(f"format {about['format']} is newer than {FORMAT}: update alexnet_jax")
         if about["preprocessing"] is not None:
             Preprocessing.from_json(about["preprocessing"])
-        return {**about, "spec": specs.from_json(about["spec"])}
+        lists = {name: tuple(about[name]) for name in ("classes", "notes", "absent")}
+        return {**about, **lists, "spec": specs.from_json(about["spec"])}
     except (KeyError, TypeError) as error:
         raise ValueError(
             f"its description is not one of ours ({type(error).__name__}: {error})"
@@ -75,7 +76,7 @@ def from_arrays(
         left_out = _list(name.removeprefix("backbone/") for name in extras)
         notes.append(f"left out, as no layers of the network: {left_out}")
     if "spec" in about:
-        of, absent, preprocessing = given, tuple(about["absent"]), about["preprocessing"]
+        of, absent, preprocessing = given, about["absent"], about["preprocessing"]
         assert of is not None
     else:
         of, absent = _fitting(named, given)
@@ -92,7 +93,7 @@ def from_arrays(
         params=tree,
         preprocessing=preprocessing,
         batch_stats=tree.pop("batch_stats", {}),
-        classes=tuple(about.get("classes", ())),
+        classes=about.get("classes", ()),
         notes=tuple(notes),
         absent=absent,
     )
@@ -110,16 +111,16 @@ def _fitting(named: Mapping[str, np.ndarray], given: Spec | None) -> tuple[Spec,
     found = []
     for candidate in [given] if given else SPECS.values():
         tail = (*(name for name, _ in candidate.dense_layers()), "head")
-        absent = () if {layer_of(f"/{n}") for n in have} & set(tail) else tail
+        absent = () if {layer_of(n) for n in have} & set(tail) else tail
         if len(classes := have.get("head/bias", ())) == 1 and classes[0]:
             candidate = dataclasses.replace(candidate, num_classes=classes[0])
         if given or leaf_shapes(candidate, candidate.image_size, absent) == have:
             found.append((candidate, absent))
     if len(found) == 1:
         return found[0]
-    fit = f"{_list([s.name for s, _ in found])} do" if found else "none does"
+    fit = f"{_list(s.name for s, _ in found)} all fit" if found else "none fits"
     raise ValueError(
-        f"the file does not say which network it is, and of the named specs {fit} fit its shapes: "
+        f"the file does not say which network it is, and of the named specs {fit} its shapes: "
         "say which it is, with --spec, or spec= in Python"
     )
 

@@ -63,8 +63,8 @@ def from_arrays(
         of,
         params,
         preprocessing,
-        classes=tuple(about.get("classes", ())),
-        notes=tuple(about.get("notes", ())),
+        classes=about.get("classes", ()),
+        notes=about.get("notes", ()),
     )
 
 

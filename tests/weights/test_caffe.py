@@ -158,12 +158,12 @@ def test_all_forms_of_the_file_give_the_same(arrays, tmp_path):
     """Old and new layers, blobs and numbers; and the arrays as pycaffe users keep them."""
     given = spec("bvlc_alexnet", dense=HIDDEN)
     expected = read(written(tmp_path / "new.caffemodel", arrays), given)
-    small = {layer: pair for layer, pair in arrays.items() if layer in ("fc7", "fc8")}
     blobs = {layer: [old_blob(a) for a in pair] for layer, pair in arrays.items()}
-    blobs["fc7"] = [unpacked_blob(a) for a in small["fc7"]]
-    blobs["fc8"] = [double_blob(a) for a in small["fc8"]]
+    blobs["fc7"] = [unpacked_blob(a) for a in arrays["fc7"]]
+    blobs["fc8"] = [double_blob(a) for a in arrays["fc8"]]
     (tmp_path / "old.caffemodel").write_bytes(old_net(blobs))
-    pairs = {f"{n}.{k}": a for n, p in arrays.items() for k, a in zip(("weight", "bias"), p)}  # noqa: B905
+    pairs = {f"{layer}.weight": weight for layer, (weight, _) in arrays.items()}
+    pairs |= {f"{layer}.bias": bias for layer, (_, bias) in arrays.items()}
     np.savez(tmp_path / "arrays.npz", **pairs)
     for name in ("old.caffemodel", "arrays.npz"):
         found = read(tmp_path / name, given)
