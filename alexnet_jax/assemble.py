@@ -20,6 +20,7 @@ from alexnet_jax.optim import schedules
 from alexnet_jax.optim.chain import Optimizer, optimizer
 from alexnet_jax.optim.rules import Rules
 from alexnet_jax.tasks.classification import Classification, classification
+from alexnet_jax.transfer.freeze import freeze_rules
 
 
 def open_source(data: str, *, canvas: int, seed: int, data_dir: str | None = None) -> Source:
@@ -97,6 +98,7 @@ def make_optimizer(config: Config, *, total_steps: int, examples: int) -> Optimi
     """The optimizer with its schedule in steps."""
     settings: dict[str, Any] = dict(vars(config.optimizer))
     name, rules = settings.pop("name"), parse_rules(settings.pop("rules"))
+    frozen = freeze_rules(make_spec(config, classes=2), config.transfer.freeze)
     return optimizer(
         name,
         learning_rate=config.learning_rate,
@@ -106,7 +108,7 @@ def make_optimizer(config: Config, *, total_steps: int, examples: int) -> Optimi
             batch_size=config.batch_size,
             num_examples=examples,
         ),
-        rules=Rules(rules),
+        rules=Rules((*rules, *frozen)),  # a rule of the user's goes first
         **settings,
     )
 

@@ -74,6 +74,18 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
+class Transfer:
+    """What is done with the parameters that `init` brings."""
+
+    keep: tuple[str, ...] = ()
+    """Parameters that stay at their initialization, as regular expressions: "^head/", or fc head
+    for a file of convolutions alone. A head of another number of classes stays without asking."""
+    freeze: str | None = None
+    """Tap up to which nothing is trained, such as pool5: the network before it is a feature
+    extractor, with its batch statistics and dropout still."""
+
+
+@dataclass(frozen=True)
 class Stopping:
     """When to stop early; patience stands at the top."""
 
@@ -181,7 +193,7 @@ class Config:
     """small, notes_224, notes_227, original_2012, bvlc_alexnet, caffenet, one_weird_trick or
     batchnorm."""
     init: str | None = None
-    """Run folder whose best checkpoint gives the initial parameters."""
+    """Run folder (its best checkpoint) or file of weights that gives the initial parameters."""
     run_dir: str = "runs/street"
     """Folder of the run; the same command goes on with an unfinished run."""
     seed: int = 0
@@ -196,6 +208,7 @@ class Config:
     dry_run: bool = False
     """Print parameters, rules, memory, step time and an estimate; train nothing."""
     model: Model = field(default_factory=Model)
+    transfer: Transfer = field(default_factory=Transfer)
     optimizer: Optimizer = field(default_factory=Optimizer)
     schedule: Schedule = field(default_factory=Schedule)
     augment: Augment = field(default_factory=Augment)

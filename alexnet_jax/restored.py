@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +15,12 @@ import numpy as np
 from alexnet_jax.assemble import make_net
 from alexnet_jax.config import Config, from_json
 from alexnet_jax.data.preprocess import Preprocessing
+from alexnet_jax.leaves import differences, named_leaves
 from alexnet_jax.models import spec as specs
-from alexnet_jax.optim.rules import leaf_name
 from alexnet_jax.tasks.classification import Classification, classification
 from alexnet_jax.train.checkpoint import load_arrays, read_meta, steps_in
 from alexnet_jax.train.state import TrainState
+from alexnet_jax.transfer.merge import merge_params
 
 
 @dataclass(frozen=True)
@@ -78,40 +81,77 @@ def load(path: str | Path, which: str = "best") -> Restored:
     )
 
 
-def initial_state(path: str, state: TrainState) -> tuple[TrainState, str]:
-    """`state` with the parameters and batch statistics of a run's best checkpoint, and a sentence
-    on what was done.
+def initial_state(
+    path: str,
+    state: TrainState,
+    keep: tuple[str, ...] = (),
+    preprocessing: Preprocessing | None = None,
+) -> tuple[TrainState, str]:
+    """`state` with the parameters (and batch statistics) of a run's best checkpoint or of a file
+    of weights, and a sentence on what was done.
 
-    The head stays as it is where the number of classes differs. Raises ValueError with a list
-    where anything else does.
+    What matches `keep` stays as it is, and so does a head of another number of classes. Where
+    `preprocessing` is given, the sentence says if the weights were trained with another mean or
+    deviation. Raises ValueError with a list where anything else differs.
     """
+    given, stats, where, trained_with = _given(path)
+    other_head = "head" in given and differences(given["head"], state.params["head"])
+    if other_head:
+        keep = (*keep, "^head/")
+    model_state = dict(state.model_state)
+    try:
+        merged = merge_params(state.params, given, keep)
+        if "batch_stats" in model_state:
+            kept = [k for k in keep if _matches_any(k, model_state["batch_stats"])]
+            merged_stats = merge_params(model_state["batch_stats"], stats, kept)
+            model_state["batch_stats"] = _in_place_of(
+                model_state["batch_stats"], merged_stats.params
+            )
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+    state = state.replace(
+        params=_in_place_of(state.params, merged.params),
+        model_state=model_state,
+        ema=None if state.ema is None else _in_place_of(state.params, merged.params),
+    )
+    said = f"Parameters from {where}"
+    if other_head:
+        said += "; the head, of another number of classes, stays at its initialization"
+    elif merged.kept:
+        said += f"; at their initialization stay {', '.join(_layers(merged.kept))}"
+    return state, said + _other_preprocessing(trained_with, preprocessing)
+
+
+def _given(path: str) -> tuple[Any, Any, str, dict]:
+    """(parameters, batch statistics, where they are from, preprocessing they were trained with)."""
+    if Path(path).expanduser().is_file():
+        from alexnet_jax.weights import read
+
+        weights = read(path)
+        return weights.params, weights.batch_stats, path, weights.preprocessing or {}
     folder, step = find_checkpoint(path)
     arrays = load_arrays(folder, step)
-    given = arrays["ema"] if arrays.get("ema") is not None else arrays["params"]
-    keep_head = _shapes(given["head"]) != _shapes(state.params["head"])
-    old, new = _shapes(given["backbone"]), _shapes(state.params["backbone"])
-    if old != new:
-        lines = [f"  - {n} {old[n]}" for n in sorted(old) if old[n] != new.get(n)]
-        lines += [f"  + {n} {new[n]}" for n in sorted(new) if new[n] != old.get(n)]
-        raise ValueError(
-            f"{folder / str(step)} holds another network (-) than this one (+):\n"
-            + "\n".join(lines)
-        )
-    source = {**given, "head": state.params["head"]} if keep_head else given
-    model_state = dict(state.model_state)
-    if "batch_stats" in model_state:
-        model_state["batch_stats"] = _in_place_of(
-            model_state["batch_stats"], arrays["model_state"]["batch_stats"]
-        )
-    state = state.replace(
-        params=_in_place_of(state.params, source),
-        model_state=model_state,
-        ema=None if state.ema is None else _in_place_of(state.params, source),
+    params = arrays["ema"] if arrays.get("ema") is not None else arrays["params"]
+    stats = arrays.get("model_state", {}).get("batch_stats", {})
+    return params, stats, str(folder / str(step)), read_meta(folder, step)["preprocessing"]
+
+
+def _other_preprocessing(trained_with: dict, now: Preprocessing | None) -> str:
+    return "".join(
+        f"\nnote: they were trained with {name} {trained_with[name]}, this run has "
+        f"{now.to_json()[name]}: --input.{name} changes it"
+        for name in ("mean", "std")
+        if now is not None and trained_with.get(name, now.to_json()[name]) != now.to_json()[name]
     )
-    said = f"Parameters from {folder / str(step)}"
-    return state, said + (
-        "; the head, of another number of classes, stays at its initialization" if keep_head else ""
-    )
+
+
+def _layers(names: Sequence[str]) -> list[str]:
+    """The layers of parameters, each once: head, fc6."""
+    return list(dict.fromkeys(name.split("/")[-2] for name in names))
+
+
+def _matches_any(pattern: str, tree: Any) -> bool:
+    return any(re.search(pattern, name) for name, _ in named_leaves(tree))
 
 
 def _in_place_of(old: Any, new: Any) -> Any:
@@ -119,8 +159,3 @@ def _in_place_of(old: Any, new: Any) -> Any:
     return jax.tree.map(
         lambda old, new: jax.device_put(np.array(new, old.dtype), old.sharding), old, new
     )
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {leaf_name(path): x.shape for path, x in leaves}

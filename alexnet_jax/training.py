@@ -106,7 +106,7 @@ def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints, command: s
     folder.write_json("environment.json", environment() | {"command": command})
     state = parts.create()
     if config.init is not None:
-        state, said = initial_state(config.init, state)
+        state, said = initial_state(config.init, state, config.transfer.keep, parts.preprocessing)
         folder.say(said)
     plateau = None
     if config.plateau.factor is not None:

@@ -73,10 +73,14 @@ def test_another_network_is_refused_with_a_list(restored):
     with pytest.raises(ValueError) as refusal:
         initial_state(str(RUN), fresh(restored, dense=(8, 16)))
     message = str(refusal.value)
-    for line in ("- fc7/kernel (8, 8)", "+ fc7/kernel (8, 16)", "- fc7/bias (8,)"):
+    for line in (
+        "- backbone/fc7/kernel (8, 8)",
+        "+ backbone/fc7/kernel (8, 16)",
+        "- backbone/fc7/bias (8,)",
+    ):
         assert line in message
     assert "conv1" not in message
-    with pytest.raises(ValueError, match="- norm1/scale"):
+    with pytest.raises(ValueError, match="- backbone/norm1/scale"):
         initial_state(str(RUN), fresh(restored, normalization="none"))
 
 

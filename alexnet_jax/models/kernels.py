@@ -108,13 +108,17 @@ def _winograd(window: Window, x: Array, kernel: Array) -> Array:
 
 
 def _suits_winograd(x: Shaped, kernel: Shaped, window: Window) -> bool:
-    """Whether the kernel can be Winograd's, and there are enough places to gain by it."""
+    """Whether the kernel can be Winograd's, and there is enough to do to gain by it.
+
+    It takes longer to compile than the plain form, and pays by many places for each kernel.
+    """
     side = -(-kernel.shape[0] // window.stride)  # after space-to-depth
     places = x.shape[0] * math.prod(output_shape(window, x, kernel))
     return (
         side in (3, 5)
         and (window.stride > 1 or max(window.padding) < side)
         and places >= 256
+        and places * math.prod(kernel.shape) >= 2**24  # multiply-adds
         and x.dtype in (jnp.float32, jnp.bfloat16, jnp.float16)
     )
 

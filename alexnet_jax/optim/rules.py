@@ -19,11 +19,13 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
+
+from alexnet_jax.leaves import leaf_name, named_leaves
 
 Params = Any
 
@@ -116,13 +118,6 @@ class Rules:
         return cls(tuple(data))
 
 
-def named_leaves(params: Params) -> Iterator[tuple[str, Any]]:
-    """Yield `(name, leaf)` in the order of the tree; None counts as a leaf."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(params, is_leaf=lambda x: x is None)
-    for path, leaf in leaves:
-        yield leaf_name(path), leaf
-
-
 def split(params: Params, mask: Any) -> tuple[Params, Params]:
     """Split `params` by a tree of bools into (trainable, frozen); the other's leaves are None."""
     trainable = jax.tree.map(lambda frozen, leaf: None if frozen else leaf, mask, params)
@@ -146,11 +141,6 @@ def format_table(rows: Iterable[Row]) -> str:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in cells)
     return "\n".join(line.rstrip() for line in lines)
-
-
-def leaf_name(path: tuple) -> str:
-    """The name of a leaf: "backbone/conv1/kernel"."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _text(value: Any) -> str:

@@ -30,7 +30,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from alexnet_jax.optim.rules import leaf_name
+from alexnet_jax.leaves import differences, leaf_name, shape_and_dtype
 
 FORMAT = 1
 # No memory, or no right to read it, says nothing against a file.
@@ -273,14 +273,7 @@ def _check_format(meta: dict, path: Path) -> None:
 
 
 def _check_shapes(expected: Any, stored: Any, path: Path) -> None:
-    def described(tree: Any) -> dict[str, str]:
-        leaves = jax.tree_util.tree_leaves_with_path(tree)
-        return {leaf_name(p): f"{tuple(x.shape)} {x.dtype}" for p, x in leaves}
-
-    want, have = described(expected), described(stored)
-    lines = [f"  - {n} {have[n]}" for n in sorted(have) if have[n] != want.get(n)]
-    lines += [f"  + {n} {want[n]}" for n in sorted(want) if want[n] != have.get(n)]
-    if lines:
+    if lines := differences(stored, expected, shape_and_dtype):
         more = [f"  ... and {len(lines) - 12} more"] if len(lines) > 12 else []
         raise CheckpointMismatch(
             f"{path} holds (-) other arrays than are expected (+):\n"

@@ -20,7 +20,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from alexnet_jax.optim.rules import Rules, leaf_name
+from alexnet_jax.leaves import leaf_name
+from alexnet_jax.optim.rules import Rules
 
 AXIS = "data"
 

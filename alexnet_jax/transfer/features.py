@@ -1,0 +1,123 @@
+"""A frozen network as a feature extractor: what one of its taps sees in every example of a split.
+
+Features are computed once and kept on disk, under a name made of all that they depend on:
+parameters, network, tap, preprocessing and data.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from alexnet_jax.data.preprocess import Preprocessing, preprocess
+from alexnet_jax.leaves import named_leaves
+from alexnet_jax.models import spec as specs
+from alexnet_jax.models.alexnet import AlexNet, Backbone, Pass
+from alexnet_jax.tasks.base import Batch
+from alexnet_jax.transfer.freeze import layers_up_to
+
+
+class Features(NamedTuple):
+    """`values` float32 [N, D] and `labels` int32 [N], in the order of the split."""
+
+    values: np.ndarray
+    labels: np.ndarray
+
+
+def tap_values(variables: Mapping[str, Any], images: Array, *, net: AlexNet, tap: str) -> Array:
+    """A tap's value, float32 [B, D], for images [B, H, W, 3] as the network takes them.
+
+    `variables` holds "params" and, under batch normalization, "batch_stats"; dense layers behind
+    the tap are neither computed nor need parameters. Raises ValueError for an unknown tap, for
+    "logits", and where a layer has no parameters.
+    """
+    if tap == "logits":
+        raise ValueError("logits are the network's answer; take a tap before them")
+    convs = [name for name, _ in net.spec.conv_layers()]
+    dense = [name for name in layers_up_to(net.spec, tap) if name.startswith("fc")]
+    given = variables["params"]["backbone"]
+    if absent := [name for name in (*convs, *dense) if name not in given]:
+        raise ValueError(f"the tap {tap!r} needs {', '.join(absent)}, which the file has not")
+    spec = replace(net.spec, dense=net.spec.dense[: len(dense)], dropout=())
+    backbone = Backbone(spec, net.dtype, net.param_dtype, net.exact)
+    count = images.shape[0]
+    evaluation = Pass(False, jnp.arange(count), jnp.ones(count, bool), None, (), 0.0)
+    inner = {name: tree["backbone"] for name, tree in variables.items() if "backbone" in tree}
+    values: Any = backbone.apply(inner, images.astype(net.dtype), evaluation)
+    return values[tap].reshape(count, -1).astype(jnp.float32)
+
+
+def compute(
+    variables: Mapping[str, Any],
+    batches: Iterable[Batch],
+    *,
+    net: AlexNet,
+    tap: str,
+    preprocessing: Preprocessing,
+) -> Features:
+    """The features of all examples in `batches` of canvases, each once."""
+
+    @jax.jit
+    def step(variables: Mapping[str, Any], batch: Batch) -> Array:
+        images = preprocess({"image": batch["image"]}, preprocessing)["image"]
+        return tap_values(variables, images, net=net, tap=tap)
+
+    values, labels = [], []
+    for batch in batches:
+        kept = np.asarray(batch["valid"])
+        values.append(np.asarray(step(variables, batch))[kept])
+        labels.append(np.asarray(batch["label"])[kept])
+    return Features(np.concatenate(values), np.concatenate(labels).astype(np.int32))
+
+
+def cache_key(
+    variables: Mapping[str, Any],
+    *,
+    net: AlexNet,
+    tap: str,
+    preprocessing: Preprocessing,
+    data: Mapping[str, str],
+) -> str:
+    """Hex digest of all that features depend on; `data` names a split and its fingerprint."""
+    facts = {
+        "spec": specs.to_json(net.spec),
+        "dtype": jnp.dtype(net.dtype).name,
+        "exact": net.exact,
+        "tap": tap,
+        "preprocessing": preprocessing.to_json(),
+        "data": dict(data),
+    }
+    sha = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
+    for name, leaf in named_leaves(dict(variables)):
+        sha.update(f"{name} {leaf.dtype} {leaf.shape}".encode())
+        sha.update(np.ascontiguousarray(leaf).tobytes())
+    return sha.hexdigest()
+
+
+def load(path: Path) -> Features | None:
+    """What `save` wrote, or None where there is nothing whole."""
+    try:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            return Features(arrays["values"], arrays["labels"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+
+
+def save(path: Path, features: Features) -> None:
+    """Write features to a file that appears only when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        np.savez(file, values=features.values, labels=features.labels)
+    os.replace(temporary, path)
