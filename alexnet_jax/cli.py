@@ -4,6 +4,7 @@ train     [RECIPE]          train, or go on with an unfinished run
 evaluate  RUN               count right answers on a split
 predict   RUN IMAGE...      what is on these pictures
 inspect   RUN|CHECKPOINT    steps, metrics, shapes, versions, digests
+probe     RUN|FILE          how much a frozen network's features tell of another data set
 convert   IN OUT            a run or a file of weights, as a file of weights
 doctor                      devices and versions
 """
@@ -144,6 +145,26 @@ class Inspect:
 
 
 @dataclass(frozen=True)
+class Probe:
+    """Freeze a network, and tell the classes of a data set from the features of one of its taps."""
+
+    source: Positional[Annotated[str, arg(metavar="RUN|FILE")]]
+    """Run folder (its best checkpoint), one checkpoint, or a file of weights (see convert)."""
+    data: str = "street/b"
+    """street/a, street/b, an image folder, or a prepared tensorflow-datasets set by name."""
+    tap: str = "pool5"
+    """conv1, pool1, ..., pool5, fc6 or fc7."""
+    method: str = "linear"
+    """linear (ridge regression) or knn (nearest neighbours)."""
+    shots: tuple[int, ...] = (0,)
+    """Training images per class, such as 5 10 20; 0 for all there are."""
+    draws: int = 5
+    """Different draws of so few images."""
+    neighbours: int = 5
+    """Nearest neighbours that vote."""
+
+
+@dataclass(frozen=True)
 class Convert:
     """Write a network's weights for other programs, or read other programs' weights."""
 
@@ -179,6 +200,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": _run(Evaluate, "evaluate", "evaluate"),
     "predict": _run(Predict, "predict", "predict"),
     "inspect": _run(Inspect, "inspect", "inspect"),
+    "probe": _run(Probe, "probe", "probe"),
     "convert": _run(Convert, "convert", "convert"),
     "doctor": _run(Doctor, "doctor", "doctor"),
 }

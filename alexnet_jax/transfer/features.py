@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from alexnet_jax.data.loader import Reader, evaluation_batches
 from alexnet_jax.data.preprocess import Preprocessing, preprocess
 from alexnet_jax.leaves import named_leaves
 from alexnet_jax.models import spec as specs
 from alexnet_jax.models.alexnet import AlexNet, Backbone, Pass
-from alexnet_jax.tasks.base import Batch
 from alexnet_jax.transfer.freeze import layers_up_to
 
 
@@ -60,7 +60,7 @@ def tap_values(variables: Mapping[str, Any], images: Array, *, net: AlexNet, tap
 
 def compute(
     variables: Mapping[str, Any],
-    batches: Iterable[Batch],
+    batches: Iterable[Mapping[str, Any]],
     *,
     net: AlexNet,
     tap: str,
@@ -69,16 +69,37 @@ def compute(
     """The features of all examples in `batches` of canvases, each once."""
 
     @jax.jit
-    def step(variables: Mapping[str, Any], batch: Batch) -> Array:
-        images = preprocess({"image": batch["image"]}, preprocessing)["image"]
+    def step(variables: Mapping[str, Any], canvases: Array) -> Array:
+        images = preprocess({"image": canvases}, preprocessing)["image"]
         return tap_values(variables, images, net=net, tap=tap)
 
     values, labels = [], []
     for batch in batches:
         kept = np.asarray(batch["valid"])
-        values.append(np.asarray(step(variables, batch))[kept])
+        values.append(np.asarray(step(variables, batch["image"]))[kept])
         labels.append(np.asarray(batch["label"])[kept])
     return Features(np.concatenate(values), np.concatenate(labels).astype(np.int32))
+
+
+def split_features(
+    variables: Mapping[str, Any],
+    reader: Reader,
+    *,
+    net: AlexNet,
+    tap: str,
+    preprocessing: Preprocessing,
+    data: Mapping[str, str],
+    folder: Path,
+    batch_size: int = 64,
+) -> Features:
+    """The features of a whole split, out of `folder` where they lie there already."""
+    how: dict[str, Any] = {"net": net, "tap": tap, "preprocessing": preprocessing}
+    path = folder / f"{cache_key(variables, data=data, **how)}.npz"
+    if (known := load(path)) is not None:
+        return known
+    features = compute(variables, evaluation_batches(reader, batch_size=batch_size), **how)
+    save(path, features)
+    return features
 
 
 def cache_key(

@@ -34,7 +34,7 @@ def linear_probe(
 
     The strength of the penalty is the one with most right answers on `validation` (values,
     labels); without it, of leave-one-out, which ridge regression gives in closed form (Golub,
-    Heath and Wahba 1979). Among equals the strongest is taken.
+    Heath and Wahba 1979). Among equals, the one whose scores are nearest to the one-hot labels.
 
     Raises ValueError for a class without an example.
     """
@@ -46,8 +46,8 @@ def linear_probe(
     eigenvalues = np.maximum(eigenvalues, 0.0)
     rotated = vectors.T @ (targets - middle)
 
-    best: tuple[int, float, np.ndarray] | None = None
-    for strength in sorted(strengths, reverse=True):
+    best: tuple[tuple[int, float], float, np.ndarray] | None = None
+    for strength in strengths:
         penalty = strength * max(eigenvalues.mean(), np.finfo(float).tiny)
         inverse = 1.0 / (eigenvalues + penalty)
         dual = vectors @ (inverse[:, None] * rotated)
@@ -56,12 +56,14 @@ def linear_probe(
             own = 1.0 / len(x) + (vectors**2) @ (eigenvalues * inverse)
             fitted = targets - penalty * dual
             scores = (fitted - own[:, None] * targets) / np.maximum(1.0 - own, 1e-12)[:, None]
-            right = int((scores.argmax(axis=1) == labels).sum())
+            true = labels
         else:
             scores = (validation[0] - mean) @ (x.T @ dual) + middle
-            right = int((scores.argmax(axis=1) == validation[1]).sum())
-        if best is None or right > best[0]:
-            best = right, strength, dual
+            true = validation[1]
+        right = int((scores.argmax(axis=1) == true).sum())
+        merit = right, -float(((scores - np.eye(classes)[true]) ** 2).sum())
+        if best is None or merit > best[0]:
+            best = merit, strength, dual
     assert best is not None
     kernel = x.T @ best[2]
     return Probe(kernel, middle - mean @ kernel, best[1])

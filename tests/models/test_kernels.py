@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from alexnet_jax.models.alexnet import AlexNet, convolution_forms
 from alexnet_jax.models import kernels
+from alexnet_jax.models.alexnet import AlexNet, convolution_forms
 from alexnet_jax.models.kernels import convolution, max_pool
 from alexnet_jax.models.spec import spec
 
