@@ -1,0 +1,62 @@
+"""The command `probe`, on a folder of pictures and a run of a tiny network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet_jax.commands import probe
+
+RUN = str(Path(__file__).parent.parent / "train" / "format_1" / "run")
+OPTIONS = {"tap": "fc6", "method": "linear", "shots": (2, 0), "draws": 3, "neighbours": 1}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    """Dark and bright noise; the validation pictures are some of the training ones."""
+    rng = np.random.default_rng(0)
+    for label, name in enumerate(("dark", "bright")):
+        for i in range(6):
+            pixels = rng.integers(0, 128, (44, 44, 3)) + 127 * label
+            for split in ("train", "val")[: 2 if i < 3 else 1]:
+                (tmp_path / "pictures" / split / name).mkdir(parents=True, exist_ok=True)
+                picture = Image.fromarray(pixels.astype(np.uint8))
+                picture.save(tmp_path / "pictures" / split / name / f"{i}.png")
+    return str(tmp_path / "pictures")
+
+
+def test_the_nearest_neighbour_of_a_training_picture_is_itself(pictures, tmp_path):
+    said = probe(RUN, pictures, **OPTIONS | {"method": "knn"})
+    lines = said.splitlines()
+    assert "frozen up to fc6, 8 features" in lines[0]
+    assert "6 images of validation (no test split)" in lines[1]
+    assert lines[-1].split() == ["all", "1", "100.0%"]
+    few = lines[-2].split()
+    assert few[:2] == ["2", "3"] and few[4] == "to"  # two of each class, three draws, the range
+
+    kept = list((tmp_path / "cache").glob("alexnet_jax/features/*.npz"))
+    assert len(kept) == 2  # of train and validation
+    before = {path: path.stat().st_mtime_ns for path in kept}
+    assert probe(RUN, pictures, **OPTIONS | {"method": "knn"}) == said
+    assert {path: path.stat().st_mtime_ns for path in kept} == before  # not computed again
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"method": "svm"}, "'svm'; expected linear or knn"),
+        ({"tap": "conv9"}, "no tap 'conv9'; there are conv1"),
+        ({"draws": 0}, "draws and neighbours have to be at least 1"),
+    ],
+)
+def test_bad_options_are_told(pictures, change, said):
+    with pytest.raises(ValueError, match=said):
+        probe(RUN, pictures, **OPTIONS | change)
