@@ -70,3 +70,15 @@ print(json.dumps(sorted(set(sys.modules) - before)))
     assert not tops & set(THIRD_PARTY), tops & set(THIRD_PARTY)
     for edge in EDGE:
         assert f"alexnet_jax.{edge}" not in loaded
+
+
+def test_a_mistyped_command_is_told_without_waiting_for_jax(own_process):
+    source = """
+import contextlib, io, json, sys
+from alexnet_jax.cli import main
+with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()) as said:
+    assert main(["--help"]) == 0 and main(["trian"]) == 2
+assert "did you mean 'train'" in said.getvalue()
+print(json.dumps(sorted(sys.modules)))
+"""
+    assert not {"jax", "flax", "optax", "numpy"} & set(own_process(source))

@@ -134,3 +134,58 @@ def test_half_precision_is_rounded_once_at_the_end(dtype):
     )
     unit = float(jnp.finfo(dtype).eps)
     np.testing.assert_allclose(value.astype(jnp.float32), wide, rtol=0.51 * unit, atol=1e-3 * unit)
+
+
+def test_the_same_numbers_over_eight_devices_in_every_form(own_process):
+    source = """
+import json
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
+from alexnet_jax.models import kernels
+from alexnet_jax.models.kernels import convolution
+
+kernels._suits_winograd = lambda *_: True  # small as it is
+rng = np.random.default_rng(0)
+x, g = (rng.normal(size=(16, 12, 12, 8)).astype(np.float32) for _ in range(2))
+kernel = rng.normal(size=(3, 3, 8, 8)).astype(np.float32)
+
+def all_three(x, kernel, g, axis=None):
+    if axis is not None and jax.sharding.get_abstract_mesh().manual_axes:
+        kernel = jax.lax.pcast(kernel, axis, to="varying")
+    value, backward = jax.vjp(lambda x, k: convolution(x, k, padding=(1, 1)), x, kernel)
+    dx, dkernel = backward(g)
+    return value, dx, dkernel if axis is None else jax.lax.psum(dkernel, axis)
+
+mesh = Mesh(jax.devices(), ("data",))
+rows, whole = NamedSharding(mesh, P("data")), NamedSharding(mesh, P())
+per_device = lambda x, kernel, g: all_three(x, kernel, g, "data")
+split = lambda a: a.reshape(8, 2, *a.shape[1:])
+join = lambda values: [np.reshape(v, (16, *v.shape[2:])) for v in values[:2]] + [values[2]]
+found = {
+    "one": jax.jit(all_three)(x, kernel, g),
+    "mesh": jax.jit(all_three, in_shardings=(rows, whole, rows))(x, kernel, g),
+    "shard_map": jax.jit(jax.shard_map(
+        per_device, mesh=mesh, in_specs=(P("data"), P(), P("data")),
+        out_specs=(P("data"), P("data"), P()),
+    ))(x, kernel, g),
+    "vmap": join(jax.vmap(
+        per_device, in_axes=(0, None, 0), out_axes=(0, 0, None), axis_name="data"
+    )(split(x), kernel, split(g))),
+    "pmap": join(jax.pmap(
+        per_device, in_axes=(0, None, 0), out_axes=(0, 0, None), axis_name="data"
+    )(split(x), kernel, split(g))),
+    "plain": jax.jit(lambda x, k, g: (
+        lambda value, backward: (value, *backward(g))
+    )(*jax.vjp(lambda x, k: convolution(x, k, padding=(1, 1), exact=True), x, k)))(x, kernel, g),
+}
+one = found.pop("one")
+print(json.dumps({
+    name: [float(np.abs(np.asarray(a) - b).max() / np.abs(b).max()) for a, b in zip(values, one)]
+    for name, values in found.items()
+}))
+"""
+    found = own_process(source, XLA_FLAGS="--xla_force_host_platform_device_count=8")
+    assert set(found) == {"mesh", "shard_map", "vmap", "pmap", "plain"}
+    for name, differences in found.items():
+        assert len(differences) == 3 and max(differences) <= 1e-5, name
+    assert max(found["plain"]) > 0  # it was the other form that ran
