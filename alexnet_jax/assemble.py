@@ -21,6 +21,7 @@ from alexnet_jax.optim.chain import Optimizer, optimizer
 from alexnet_jax.optim.rules import Rules
 from alexnet_jax.tasks.classification import Classification, classification
 from alexnet_jax.transfer.freeze import freeze_rules
+from alexnet_jax.transfer.stages import Stage, plan
 
 
 def open_source(data: str, *, canvas: int, seed: int, data_dir: str | None = None) -> Source:
@@ -94,11 +95,18 @@ def file_crop(config: Config) -> Crop | None:
     return Crop(config.augment.scale, config.augment.ratio)
 
 
-def make_optimizer(config: Config, *, total_steps: int, examples: int) -> Optimizer:
-    """The optimizer with its schedule in steps."""
+def make_stages(config: Config, examples: int) -> tuple[Stage, ...]:
+    """The stages that transfer.freeze asks for, one where it asks for none."""
+    return plan(config.transfer.freeze, batch_size=config.batch_size, num_examples=examples)
+
+
+def make_optimizer(
+    config: Config, *, total_steps: int, examples: int, freeze: str | None = None
+) -> Optimizer:
+    """The optimizer with its schedule in steps, and everything up to the tap `freeze` frozen."""
     settings: dict[str, Any] = dict(vars(config.optimizer))
     name, rules = settings.pop("name"), parse_rules(settings.pop("rules"))
-    frozen = freeze_rules(make_spec(config, classes=2), config.transfer.freeze)
+    frozen = freeze_rules(make_spec(config, classes=2), freeze)
     return optimizer(
         name,
         learning_rate=config.learning_rate,

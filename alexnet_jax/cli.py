@@ -6,6 +6,7 @@ predict   RUN IMAGE...      what is on these pictures
 inspect   RUN|CHECKPOINT    steps, metrics, shapes, versions, digests
 probe     RUN|FILE          how much a frozen network's features tell of another data set
 convert   IN OUT            a run or a file of weights, as a file of weights
+export    RUN|FILE OUT      a network for other programs: StableHLO, ONNX, with a model card
 doctor                      devices and versions
 """
 
@@ -17,6 +18,7 @@ import shlex
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Annotated, Any
 
 import tyro
@@ -178,18 +180,33 @@ class Convert:
 
 
 @dataclass(frozen=True)
+class Export:
+    """Hand a trained network over to other programs, with a card that describes it."""
+
+    source: Positional[Annotated[str, arg(metavar="RUN|FILE")]]
+    """Run folder (its best checkpoint), one checkpoint, or a file of weights (see convert)."""
+    target: Positional[Annotated[str, arg(metavar="OUT")]]
+    """.stablehlo (a program for jax, and its parameters as .npz beside it), .onnx, .safetensors
+    (torchvision's AlexNet) or .npz (ours). The card is README.md in its folder."""
+    spec: str | None = None
+    """Which network a file holds that does not say it itself, such as bvlc_alexnet."""
+
+
+@dataclass(frozen=True)
 class Doctor:
     """Devices and versions, and what is missing."""
 
 
-def _run(kind: Any, command: str, function: str) -> Callable[[list[str]], int]:
+def _run(kind: Any, command: str, module: str = "commands") -> Callable[[list[str]], int]:
+    """The command's function has its name; `module` holds it."""
+
     def call(argv: list[str]) -> int:
         options = parse(kind, argv, command)
-        from alexnet_jax import commands
         from alexnet_jax.cache import keep_compiled
 
         keep_compiled()
-        print(getattr(commands, function)(**vars(options)))
+        function = getattr(import_module(f"alexnet_jax.{module}"), command)
+        print(function(**vars(options)))
         return 0
 
     return call
@@ -197,10 +214,11 @@ def _run(kind: Any, command: str, function: str) -> Callable[[list[str]], int]:
 
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": _train,
-    "evaluate": _run(Evaluate, "evaluate", "evaluate"),
-    "predict": _run(Predict, "predict", "predict"),
-    "inspect": _run(Inspect, "inspect", "inspect"),
-    "probe": _run(Probe, "probe", "probe"),
-    "convert": _run(Convert, "convert", "convert"),
-    "doctor": _run(Doctor, "doctor", "doctor"),
+    "evaluate": _run(Evaluate, "evaluate"),
+    "predict": _run(Predict, "predict"),
+    "inspect": _run(Inspect, "inspect"),
+    "probe": _run(Probe, "probe"),
+    "convert": _run(Convert, "convert"),
+    "export": _run(Export, "export", "export.command"),
+    "doctor": _run(Doctor, "doctor"),
 }

@@ -80,9 +80,10 @@ class Transfer:
     keep: tuple[str, ...] = ()
     """Parameters that stay at their initialization, as regular expressions: "^head/", or fc head
     for a file of convolutions alone. A head of another number of classes stays without asking."""
-    freeze: str | None = None
+    freeze: tuple[str, ...] = ()
     """Tap up to which nothing is trained, such as pool5: the network before it is a feature
-    extractor, with its batch statistics and dropout still."""
+    extractor, with its batch statistics and dropout still. Or stages, to thaw it bit by bit:
+    pool5 "pool2 after 2 epochs" "none after 4 epochs"."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from alexnet_jax.config import Config
 from alexnet_jax.models.alexnet import convolution_forms
 from alexnet_jax.models.spec import shapes
 from alexnet_jax.optim.rules import format_table
-from alexnet_jax.parts import evaluate_split, make_parts, train_batches
+from alexnet_jax.parts import evaluate_split, frozen_up_to, make_parts, train_batches
 
 STEPS = 5
 
@@ -27,15 +27,18 @@ def dry_run(config: Config) -> None:
     forms = convolution_forms(parts.task.net, p.size, config.batch_size)
     for tap, shape in shapes(spec, p.size):
         print(f"  {tap:8} {'x'.join(map(str, shape)):12} {forms.get(tap, '')}".rstrip())
-    print(format_table(parts.tx.rules.table(parts.target.params)))
-    count = sum(x.size for x in jax.tree.leaves(parts.target.params))
-    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(parts.target))
+    stage = parts.stages[0]
+    print(format_table(stage.tx.rules.table(stage.target.params)))
+    for later in parts.stages[1:]:
+        print(f"from step {later.begin} on, {frozen_up_to(later.freeze)}")
+    count = sum(x.size for x in jax.tree.leaves(stage.target.params))
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(stage.target))
     print(f"{count:,} parameters; the state takes {size / 2**20:.1f} MiB")
 
     state = parts.create()
     batches = train_batches(parts, 0)
     began = time.perf_counter()
-    step = parts.step.lower(state, next(batches)).compile()
+    step = stage.step.lower(state, next(batches)).compile()
     print(f"compiled in {time.perf_counter() - began:.1f} s")
     if (memory := step.memory_analysis()) is not None:
         print(f"a step needs {memory.temp_size_in_bytes / 2**20:.1f} MiB besides the state")

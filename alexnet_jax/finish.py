@@ -11,10 +11,10 @@ import numpy as np
 from alexnet_jax.config import to_json
 from alexnet_jax.data.decode import canvas, decode_rgb
 from alexnet_jax.optim.rules import format_table
-from alexnet_jax.parts import Parts, evaluate_split, split_batches
+from alexnet_jax.parts import Parts, evaluate_split, predict_split, stage_for
 from alexnet_jax.report.page import Mistake, RunSummary, page
 from alexnet_jax.train.checkpoint import Checkpoints
-from alexnet_jax.train.evaluate import confusion, means, predictions
+from alexnet_jax.train.evaluate import confusion, means
 from alexnet_jax.train.loop import EPOCH_LIMIT, Position
 from alexnet_jax.train.run import RunFolder
 from alexnet_jax.train.state import TrainState
@@ -33,7 +33,7 @@ def finish(parts: Parts, folder: RunFolder, at: Position, reason: str, command: 
     results = _known(folder)
     if {name: results.get(name) for name in end} != end:
         with Checkpoints(folder.path / "checkpoints") as checkpoints:
-            state, _ = checkpoints.restore(parts.target, step=best_step)
+            state, _ = checkpoints.restore(stage_for(parts, best_step).target, step=best_step)
         splits = {
             s: _figures(parts, state, s) for s in ("validation", "test") if s in parts.readers
         }
@@ -71,11 +71,11 @@ def _summary(
 ) -> RunSummary:
     config, source = parts.config, parts.source
     split = "test" if "test" in parts.readers else "validation"
-    answers = predictions(parts.predict, state, split_batches(parts, split))
+    answers = predict_split(parts, state, split)
     rows = folder.read()
     best = next((row for row in rows if row["step"] == results["best_step"]), None)
     params = state.params if state.ema is None else state.ema
-    run = folder.path
+    run, tx = folder.path, stage_for(parts, results["best_step"]).tx
     return RunSummary(
         title=f"{parts.task.net.spec.name} on {source.name}",
         monitor=config.stopping.monitor,
@@ -95,7 +95,7 @@ def _summary(
         conv1=np.asarray(params["backbone"]["conv1"]["kernel"], np.float32),
         notes=source.notes,
         bad_images=tuple(f"{name}: {why}" for name, why in parts.readers["train"].bad.items()),
-        parameters=format_table(parts.tx.rules.table(state.params)),
+        parameters=format_table(tx.rules.table(state.params)),
         commands={
             "Go on, with more patience": _with(command, "--patience", 2 * (config.patience or 10)),
             "Evaluate": f"python -m alexnet_jax evaluate {run} --split {split}",

@@ -20,26 +20,36 @@ from alexnet_jax.optim.chain import Optimizer
 from alexnet_jax.tasks.classification import Classification
 from alexnet_jax.train import parallel
 from alexnet_jax.train.canvas import eval_canvas, predict_canvas, train_canvas
-from alexnet_jax.train.evaluate import HostSums, evaluate
+from alexnet_jax.train.evaluate import HostSums, evaluate, predictions
 from alexnet_jax.train.state import TrainState, init_state
+from alexnet_jax.transfer.stages import Stage, enter, stage_of
 
 EVALUATION_BATCH = 128  # at least; evaluation needs less memory than training does
 
 
+class StageParts(NamedTuple):
+    """What changes from one stage of training to the next (transfer/stages.py)."""
+
+    begin: int  # updates done before its first
+    freeze: str | None
+    tx: Optimizer
+    target: TrainState  # the abstract state, with where each array lives
+    step: Any  # (state, batch) -> (state, metrics), compiled
+    enter: Any  # the state of the stage before -> this stage's, compiled
+
+
 class Parts(NamedTuple):
-    """What a run is made of. `target` is the abstract state with where each array lives."""
+    """What a run is made of. Evaluation and prediction take states without an optimizer's."""
 
     config: Config
     source: Source
     readers: dict[str, Reader]
     preprocessing: Preprocessing
     task: Classification
-    tx: Optimizer
     total_steps: int
     mesh: Mesh
-    target: TrainState
+    stages: tuple[StageParts, ...]
     create: Callable[[], TrainState]
-    step: Any  # (state, batch) -> (state, metrics), compiled
     evaluate: Any  # (state, batch) -> sums
     predict: Any  # (state, batch) -> answers
 
@@ -69,22 +79,42 @@ def make_parts(config: Config) -> Parts:
     classes, examples = len(source.classes), len(readers["train"])
     task = assemble.make_task(config, classes)
     total_steps = assemble.total_steps(config, examples)
-    tx = assemble.make_optimizer(config, total_steps=total_steps, examples=examples)
     mesh = parallel.make_mesh(model=config.run.model_devices)
     parallel.check_batch_size(config.batch_size, mesh)
 
     shape = (preprocessing.size, preprocessing.size, 3)
-    create = partial(init_state, seed=config.seed, task=task, tx=tx, image_shape=shape)
-    abstract = jax.eval_shape(create)
-    place = parallel.state_sharding(abstract, mesh, tx.rules)
-    step = partial(
-        train_canvas,
-        task=task,
-        tx=tx,
-        preprocessing=preprocessing,
-        settings=assemble.make_augment(config, classes),
-        accumulate=config.run.accumulate,
-    )
+    settings = assemble.make_augment(config, classes)
+
+    def make_stage(stage: Stage) -> tuple[StageParts, Callable[[], TrainState]]:
+        tx = assemble.make_optimizer(
+            config, total_steps=total_steps, examples=examples, freeze=stage.freeze
+        )
+        create = partial(init_state, seed=config.seed, task=task, tx=tx, image_shape=shape)
+        abstract = jax.eval_shape(create)
+        place = parallel.state_sharding(abstract, mesh, tx.rules)
+        step = partial(
+            train_canvas,
+            task=task,
+            tx=tx,
+            preprocessing=preprocessing,
+            settings=settings,
+            accumulate=config.run.accumulate,
+        )
+        made = StageParts(
+            *stage,
+            tx=tx,
+            target=jax.tree.map(
+                lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
+                abstract,
+                place,
+            ),
+            step=parallel.mesh_step(step, mesh, place),
+            enter=jax.jit(partial(enter, tx=tx), out_shardings=place),
+        )
+        return made, jax.jit(create, out_shardings=place)
+
+    stages, creates = zip(*map(make_stage, assemble.make_stages(config, examples)), strict=True)
+    forward = jax.tree.map(lambda x: x.sharding, without_optimizer(stages[0].target))
     evaluate_canvases = partial(eval_canvas, task=task, preprocessing=preprocessing)
     predict_canvases = partial(predict_canvas, task=task, preprocessing=preprocessing)
     return Parts(
@@ -93,19 +123,28 @@ def make_parts(config: Config) -> Parts:
         readers=readers,
         preprocessing=preprocessing,
         task=task,
-        tx=tx,
         total_steps=total_steps,
         mesh=mesh,
-        target=jax.tree.map(
-            lambda x, where: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where),
-            abstract,
-            place,
-        ),
-        create=jax.jit(create, out_shardings=place),
-        step=parallel.mesh_step(step, mesh, place),
-        evaluate=parallel.mesh_eval(evaluate_canvases, mesh, place),
-        predict=parallel.mesh_eval(predict_canvases, mesh, place),
+        stages=stages,
+        create=creates[0],
+        evaluate=parallel.mesh_eval(evaluate_canvases, mesh, forward),
+        predict=parallel.mesh_eval(predict_canvases, mesh, forward),
     )
+
+
+def stage_for(parts: Parts, update: int) -> StageParts:
+    """The stage that makes update number `update`, and hence the state at that step."""
+    return parts.stages[stage_of(tuple(stage.begin for stage in parts.stages), update)]
+
+
+def frozen_up_to(tap: str | None) -> str:
+    """What a stage freezes, in words."""
+    return "nothing is frozen" if tap is None else f"everything up to {tap} is frozen"
+
+
+def without_optimizer(state: TrainState) -> TrainState:
+    """What evaluation needs of a state, the same in every stage."""
+    return state.replace(opt_state=None)
 
 
 def train_batches(parts: Parts, step: int) -> Generator[dict, None, None]:
@@ -133,12 +172,18 @@ def validation_metrics(parts: Parts) -> tuple[str, ...]:
         "valid": jax.ShapeDtypeStruct((rows,), np.bool_),
         "index": jax.ShapeDtypeStruct((rows,), np.int32),
     }
-    return tuple(f"validation/{m}" for m in jax.eval_shape(parts.evaluate, parts.target, batch))
+    state = without_optimizer(parts.stages[0].target)
+    return tuple(f"validation/{m}" for m in jax.eval_shape(parts.evaluate, state, batch))
 
 
 def evaluate_split(parts: Parts, state: TrainState, split: str) -> HostSums:
     """Exact sums of a whole split."""
-    return evaluate(parts.evaluate, state, split_batches(parts, split))
+    return evaluate(parts.evaluate, without_optimizer(state), split_batches(parts, split))
+
+
+def predict_split(parts: Parts, state: TrainState, split: str) -> dict[str, Any]:
+    """The answers for a whole split."""
+    return predictions(parts.predict, without_optimizer(state), split_batches(parts, split))
 
 
 def placed(batches: Generator[dict, None, None], mesh: Mesh) -> Generator[dict, None, None]:

@@ -20,7 +20,15 @@ from alexnet_jax.data.sources.base import Source
 from alexnet_jax.models import spec as specs
 from alexnet_jax.models.alexnet import convolution_forms
 from alexnet_jax.optim.schedules import Plateau, steps
-from alexnet_jax.parts import Parts, evaluate_split, make_parts, train_batches, validation_metrics
+from alexnet_jax.parts import (
+    Parts,
+    evaluate_split,
+    frozen_up_to,
+    make_parts,
+    stage_for,
+    train_batches,
+    validation_metrics,
+)
 from alexnet_jax.restored import initial_state
 from alexnet_jax.train import early_stopping
 from alexnet_jax.train.checkpoint import Checkpoints, steps_in
@@ -87,7 +95,7 @@ def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints, command: s
         check_finite=config.stopping.check_finite,
     )
     if checkpoints.steps():
-        state, meta = checkpoints.restore(parts.target)
+        state, meta = checkpoints.restore(lambda step: stage_for(parts, step).target)
         _check_same(config, parts.source, meta, folder)
         folder.rewind(int(state.step))
         stopper = dataclasses.replace(
@@ -166,8 +174,13 @@ def _fit(
             numbers = itertools.count(at.step + 1)
 
             def step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
-                progress.update(next(numbers))
-                return parts.step(state, batch)
+                number = next(numbers)
+                progress.update(number)
+                stage = stage_for(parts, number)
+                if number - 1 == stage.begin > 0:
+                    state = stage.enter(state)
+                    folder.say(f"From step {number} on, {frozen_up_to(stage.freeze)}")
+                return stage.step(state, batch)
 
             return fit(
                 at,

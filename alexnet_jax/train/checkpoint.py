@@ -98,8 +98,8 @@ class Checkpoints:
         """(state, meta) of `step`, or of the newest checkpoint that is sound.
 
         `target` is a state, possibly abstract, with the shardings to restore to (default: the
-        first device). A damaged newest checkpoint is named in a warning, set aside, and the one
-        before is taken.
+        first device), or a function that gives it for a step. A damaged newest checkpoint is named
+        in a warning, set aside, and the one before is taken.
 
         Raises FileNotFoundError where there is no checkpoint (`step`), CheckpointMismatch where it
         holds other arrays than `target`, DamagedCheckpoint where none is sound.
@@ -138,6 +138,7 @@ class Checkpoints:
     def _load(self, target: Any, step: int) -> tuple[Any, dict]:
         path = self.folder / str(step)
         meta = read_meta(self.folder, step)
+        target = target(step) if callable(target) else target
         abstract = jax.tree.map(_abstract, _as_dict(target))
         _check_shapes(abstract, _stored(path), path)
         with _quiet(), _named_damage(path):

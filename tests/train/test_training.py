@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alexnet_jax.train.checkpoint import load_arrays
+
 OPTIONS = [
     *("--input.size", "32", "--batch-size", "8", "--epochs", "4", "--patience", "50"),
     *("--model.dropout-rate", "0.3", "--augment.crop", "random", "--augment.pad", "2"),
@@ -92,6 +94,25 @@ def test_leaves_what_it_promises(finished):
     results = json.loads((run / "results.json").read_text())
     assert results["splits"]["test"]["count"] == 14
     assert results["splits"]["validation"]["count"] == 18
+
+
+def test_thawed_in_stages_and_gone_on_with_at_a_border_it_ends_in_the_same_bits(pictures, tmp_path):
+    plan = ("--transfer.freeze", "pool5", "pool1 after 6 steps", "none after 12 steps")
+    options = ("--run.evaluate-every", "8 examples", "--optimizer.momentum", "0.9", *plan)
+    alone, again = tmp_path / "alone", tmp_path / "again"
+    done = call(*command(pictures, alone, *options))
+    assert done.returncode == 0, done.stderr
+    for line in ("From step 7 on, everything up to pool1", "From step 13 on, nothing is frozen"):
+        assert line in done.stdout
+
+    assert call(*command(pictures, again, *options, "--epochs", "1")).returncode == 0  # 6 steps
+    backbone = load_arrays(again / "checkpoints", 6)["opt_state"]["inner"]["backbone"]
+    assert not any(backbone.get("conv1", {}).values()) and backbone["fc6"]["kernel"].any()
+    done = call(*command(pictures, again, *options))
+    assert "From step 7 on" in done.stdout and done.returncode == 0, done.stderr
+    assert outcome(again) == outcome(alone)
+    moved = load_arrays(alone / "checkpoints", 22)["opt_state"]["inner"]["backbone"]
+    assert moved["conv1"]["kernel"].any()
 
 
 def test_the_report_tells_how_to_go_on_with_more_patience(finished):
