@@ -94,7 +94,7 @@ class Backbone(nn.Module):
     @nn.compact
     def __call__(self, x: Array, how: Pass) -> dict[str, Array]:
         spec = self.spec
-        activation = _activation(spec.activation)
+        activation, falls_never = _activation(spec.activation), spec.activation in NEVER_FALLING
         taps: dict[str, Array] = {}
         for name, conv in spec.conv_layers():
             x, bias = Convolution(
@@ -108,11 +108,11 @@ class Backbone(nn.Module):
             )(x)
             norm, pool = name.replace("conv", "norm"), name.split("_")[0].replace("conv", "pool")
             tap, steps = name, conv.then
-            if steps == ("activation", "pool") and spec.activation in NEVER_FALLING:
+            if bias is not None and steps == ("activation", "pool") and falls_never:
                 # The same values, of which bias and activation then have a quarter to work on.
                 taps[tap], tap, steps = activation(x + bias), pool, ("activation",)
                 x = kernels.max_pool(x)
-            x = x + bias
+            x = x if bias is None else x + bias
             for step in steps:
                 if step == "normalization":
                     x = self.normalize(x, norm, how)
@@ -161,7 +161,7 @@ class Backbone(nn.Module):
 class Convolution(nn.Module):
     """A convolution's parameters, and the form of it that kernels.py chooses.
 
-    Returns its output and the bias that is still to be added, zero where there is none.
+    Returns its output and the bias that is still to be added, None where there is none.
     """
 
     conv: Conv
@@ -172,7 +172,7 @@ class Convolution(nn.Module):
     exact: bool
 
     @nn.compact
-    def __call__(self, x: Array) -> tuple[Array, Array]:
+    def __call__(self, x: Array) -> tuple[Array, Array | None]:
         conv = self.conv
         shape = (conv.kernel, conv.kernel, x.shape[-1] // conv.groups, conv.features)
         init = kernel_initializer(self.kernel_init, str(self.name))
@@ -186,7 +186,7 @@ class Convolution(nn.Module):
             exact=self.exact,
         )
         if self.bias is None:
-            return x, jnp.zeros((), self.dtype)
+            return x, None
         constant = nn.initializers.constant(self.bias)
         bias = self.param("bias", constant, (conv.features,), self.param_dtype)
         return x, bias.astype(self.dtype)
