@@ -7,5 +7,6 @@ write(weights, "alexnet.npz")
 
 from alexnet_jax.weights.base import Weights, of_run
 from alexnet_jax.weights.files import read, write
+from alexnet_jax.weights.pretrained import from_pretrained, save_pretrained
 
-__all__ = ["Weights", "of_run", "read", "write"]
+__all__ = ["Weights", "from_pretrained", "of_run", "read", "save_pretrained", "write"]

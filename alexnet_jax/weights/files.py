@@ -67,7 +67,7 @@ def write(weights: Weights, path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{path}: expected an ending of .npz or .safetensors to write")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent} does not exist; make the folder first")
-    with _replacing(path) as temporary:
+    with replacing(path) as temporary:
         save(temporary, arrays, own.describe(weights))
 
 
@@ -92,7 +92,7 @@ def _container(path: Path) -> Callable[[Path], containers.Contents]:
 
 
 @contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path) -> Iterator[Path]:
     """A name beside `path`; what is written there takes its place once it is whole."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
