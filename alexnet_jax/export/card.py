@@ -97,16 +97,18 @@ def write_card(weights: Weights, target: Path, run: Restored | None = None) -> P
     body = about(weights, target.stem, run)
     of, p = weights.spec, weights.preprocessing or {}
     names = {"stem": target.stem, "classes": of.num_classes, "size": of.image_size, **p}
+    sections = {e: f"\n### `{target.stem}{e}`\n\n" + use.format(**names) for e, use in USE.items()}
+
+    def card(endings: set[str]) -> str:
+        return body + "".join(text for e, text in sections.items() if e in endings)
+
     for path in (target.with_name("README.md"), target.with_suffix(".md")):
         old = path.read_text("utf-8") if path.exists() else ""
-        if old and not old.startswith(body):
+        told = {e for e, text in sections.items() if text in old}
+        if old and old != card(told):
             continue
-        heading = "\n### `{stem}{ending}`\n\n"
-        sections = {e: heading.format(stem=target.stem, ending=e) for e in USE}
-        kept = [e for e, head in sections.items() if e == target.suffix or head in old]
-        text = body + "".join(sections[e] + USE[e].format(**names) for e in kept)
         with replacing(path) as temporary:
-            temporary.write_text(text, "utf-8")
+            temporary.write_text(card(told | {target.suffix}), "utf-8")
         return path
     return None
 

@@ -47,8 +47,10 @@ def export(source: str, target: str, spec: str | None = None) -> str:
         )
     if not path.parent.is_dir():
         raise FileNotFoundError(f"{path.parent} does not exist; make the folder first")
-    WRITERS[path.suffix](weights, path)
     written = [path.with_suffix(".npz")] if path.suffix == ".stablehlo" else []
+    if Path(source).expanduser().resolve() in [file.resolve() for file in written]:
+        raise ValueError(f"the parameters of {target} would replace {source}; choose another name")
+    WRITERS[path.suffix](weights, path)
     card = write_card(weights, path, run)
     return "\n".join(
         [

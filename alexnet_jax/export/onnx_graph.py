@@ -144,7 +144,6 @@ def _convolution(graph: Graph, x: str, name: str, conv: Conv, weights: Weights) 
         x,
         kernel,
         *bias,
-        kernel_shape=[conv.kernel] * 2,
         strides=[conv.stride] * 2,
         pads=[before, before, after, after],
         group=conv.groups,
@@ -244,9 +243,6 @@ def _check(weights: Weights) -> None:
 def _onnx() -> Any:
     try:
         import onnx
-        import onnx.checker
-        import onnx.helper
-        import onnx.numpy_helper
     except ImportError as error:
         raise ValueError(
             "this needs the package onnx: pip install 'alexnet_jax[export]'"

@@ -135,9 +135,11 @@ def test_nobodys_text_is_replaced(random_weights, out):
     assert write_card(weights, out / "net.npz") == readme
     assert write_card(weights, out / "net.onnx") == readme
     assert list(examples(readme.read_text())) == [".onnx", ".npz"]  # one card for both
-    edited = readme.read_text().replace("Licence: not stated", "Licence: MIT")
-    readme.write_text(edited)
-    assert write_card(weights, out / "net.npz") == second
+    whole = readme.read_text()
+    for edited in (whole.replace("Licence: not stated", "Licence: MIT"), whole + "\nBy me.\n"):
+        readme.write_text(edited)
+        second.unlink(missing_ok=True)
+        assert write_card(weights, out / "net.npz") == second
     assert list(examples(second.read_text())) == [".npz"]
     kept = second.read_text()
     assert write_card(other, out / "net.npz") is None
@@ -175,6 +177,13 @@ def test_refusals(run, out, tmp_path, random_weights, monkeypatch, source, targe
     with pytest.raises((ValueError, FileNotFoundError), match=said):
         export(str(tmp_path / source), str(out / target), spec)
     assert not list(out.iterdir())
+
+
+def test_the_source_is_not_replaced_by_the_programs_parameters(random_weights, out):
+    write(random_weights(spec("small")), out / "net.npz")
+    with pytest.raises(ValueError, match=r"would replace .*net\.npz; choose another name"):
+        export(str(out / "net.npz"), str(out / "net.stablehlo"))
+    assert [p.name for p in out.iterdir()] == ["net.npz"]
 
 
 def test_without_onnx_the_command_names_the_extra(run, out, monkeypatch, capsys):
