@@ -102,7 +102,7 @@ def test_a_mistake_is_answered_with_what_was_meant(told, line, said):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ("--run.precision float16", "precision is 'float16'; expected float32 or bfloat16"),
+        ("--run.precision float16", "precision is 'float16'; expected float32, bfloat16 or exact"),
         ("--batch-size 0", "batch_size is 0; expected at least 1"),
         ("--epochs 0", "epochs is 0.0; expected more than 0"),
         ("--learning-rate -0.1", "learning_rate is -0.1; expected at least 0"),
@@ -150,7 +150,9 @@ def test_help_tells_the_options(told, command):
         "evaluate": ("--split", "--which", "--views", "--data"),
         "predict": ("--format", "--top", "RUN", "IMAGE..."),
         "inspect": ("--format", "RUN|CHECKPOINT"),
+        "probe": ("RUN|FILE", "--tap", "--shots", "--method"),
         "convert": ("IN", "OUT", "--spec", ".safetensors"),
+        "export": ("RUN|FILE", "OUT", ".stablehlo", ".onnx"),
         "doctor": (),
     }[command]
     for option in options:
