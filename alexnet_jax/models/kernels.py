@@ -110,8 +110,11 @@ def _winograd(window: Window, x: Array, kernel: Array) -> Array:
 def _suits_winograd(x: Shaped, kernel: Shaped, window: Window) -> bool:
     """Whether the kernel can be Winograd's, and there is enough to do to gain by it.
 
-    It takes longer to compile than the plain form, and pays by many places for each kernel.
+    It takes longer to compile than the plain form, and pays by many places for each kernel. A
+    program exported for any batch size has no number of places: it is plain.
     """
+    if not all(isinstance(size, int) for size in x.shape):
+        return False
     side = -(-kernel.shape[0] // window.stride)  # after space-to-depth
     places = x.shape[0] * math.prod(output_shape(window, x, kernel))
     return (

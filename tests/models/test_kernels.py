@@ -125,6 +125,11 @@ def test_what_winograd_cannot_be_or_gains_nothing_by_stays_plain():
     assert PLAIN in lowered("cpu", kernel=shape_of(7, 7, 64, 64))
 
 
+def test_a_program_for_any_batch_size_is_plain():
+    rows = jax.export.symbolic_shape("batch, 13, 13, 64")
+    assert PLAIN in lowered("cpu", shape_of(*rows))
+
+
 def test_forms_are_told_layer_by_layer():
     forms = convolution_forms(AlexNet(spec("notes_224")), 224, 32)
     assert list(forms) == ["conv1", "conv2", "conv3", "conv4", "conv5"]
