@@ -20,6 +20,7 @@ from alexnet_jax.restored import find_checkpoint, initial_state, load
 from alexnet_jax.tasks.classification import classification
 from alexnet_jax.train.checkpoint import Checkpoints, load_arrays
 from alexnet_jax.train.state import init_state
+from alexnet_jax.weights import of_run, write
 
 RUN = Path(__file__).parent / "train" / "format_1" / "run"
 
@@ -67,6 +68,26 @@ def test_with_other_classes_the_head_stays(restored, arrays):
         assert tree["head"]["kernel"].shape == (8, 5)
         assert np.all(tree["head"]["kernel"] == 9)
     assert "the head, of another number of classes, stays" in said
+
+
+def test_a_file_of_weights_gives_them_as_a_run_does(restored, arrays, tmp_path):
+    path = str(tmp_path / "net.npz")
+    write(of_run(restored), path)
+    state, said = initial_state(path, fresh(restored), (), restored.preprocessing)
+    jax.tree.map(np.testing.assert_array_equal, state.params, arrays["ema"])
+    stats = arrays["model_state"]["batch_stats"]
+    jax.tree.map(np.testing.assert_array_equal, state.model_state["batch_stats"], stats)
+    assert said == f"Parameters from {path}"
+
+    brighter = dataclasses.replace(restored.preprocessing, mean=(1.0, 2.0, 3.0))
+    state, said = initial_state(path, fresh(restored), ("fc", "norm2"), brighter)
+    backbone, stats = state.params["backbone"], state.model_state["batch_stats"]["backbone"]
+    assert np.all(backbone["fc7"]["kernel"] == 9) and np.all(stats["norm2"]["mean"] == 9)
+    np.testing.assert_array_equal(
+        backbone["conv1"]["kernel"], arrays["ema"]["backbone"]["conv1"]["kernel"]
+    )
+    assert "at their initialization stay fc6, fc7, norm2" in said
+    assert "this run has [1.0, 2.0, 3.0]: --input.mean changes it" in said
 
 
 def test_another_network_is_refused_with_a_list(restored):
