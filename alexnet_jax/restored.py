@@ -117,8 +117,11 @@ def initial_state(
     said = f"Parameters from {where}"
     if other_head:
         said += "; the head, of another number of classes, stays at its initialization"
-    elif merged.kept:
-        said += f"; at their initialization stay {', '.join(_layers(merged.kept))}"
+    kept = [name for name in _layers(merged.kept) if not (other_head and name == "head")]
+    if kept:
+        said += f"; at their initialization stay {', '.join(kept)}"
+    if left := [name for name in _layers(merged.left) if name not in (*kept, "head")]:
+        said += f"; left out {', '.join(left)}"
     return state, said + _other_preprocessing(trained_with, preprocessing)
 
 

@@ -86,8 +86,15 @@ def test_a_file_of_weights_gives_them_as_a_run_does(restored, arrays, tmp_path):
     np.testing.assert_array_equal(
         backbone["conv1"]["kernel"], arrays["ema"]["backbone"]["conv1"]["kernel"]
     )
-    assert "at their initialization stay fc6, fc7, norm2" in said
+    assert "at their initialization stay fc6, fc7, norm2" in said and "left out" not in said
     assert "this run has [1.0, 2.0, 3.0]: --input.mean changes it" in said
+
+
+def test_all_that_stays_or_is_left_out_is_told(restored):
+    smaller = fresh(restored, num_classes=5, dense=(8,), dropout=())
+    _, said = initial_state(str(RUN), smaller, ("fc7", "conv2"))
+    assert "the head, of another number of classes, stays" in said
+    assert "; at their initialization stay conv2; left out fc7" in said
 
 
 def test_another_network_is_refused_with_a_list(restored):
