@@ -13,19 +13,21 @@ import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from alexnet_jax.data.loader import Reader, evaluation_batches
 from alexnet_jax.data.preprocess import Preprocessing, preprocess
 from alexnet_jax.leaves import named_leaves
 from alexnet_jax.models import spec as specs
 from alexnet_jax.models.alexnet import AlexNet, Backbone, Pass
 from alexnet_jax.transfer.freeze import layers_up_to
+
+if TYPE_CHECKING:
+    from alexnet_jax.data.loader import Reader
 
 
 class Features(NamedTuple):
@@ -93,6 +95,8 @@ def split_features(
     batch_size: int = 64,
 ) -> Features:
     """The features of a whole split, out of `folder` where they lie there already."""
+    from alexnet_jax.data.loader import evaluation_batches  # which needs the extra `data`
+
     how: dict[str, Any] = {"net": net, "tap": tap, "preprocessing": preprocessing}
     path = folder / f"{cache_key(variables, data=data, **how)}.npz"
     if (known := load(path)) is not None:
