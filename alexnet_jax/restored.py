@@ -21,6 +21,8 @@ from alexnet_jax.tasks.classification import Classification, classification
 from alexnet_jax.train.checkpoint import load_arrays, read_meta, steps_in
 from alexnet_jax.train.state import TrainState
 from alexnet_jax.transfer.merge import merge_params
+from alexnet_jax.weights import read
+from alexnet_jax.weights.base import layer_of
 
 
 @dataclass(frozen=True)
@@ -128,8 +130,6 @@ def initial_state(
 def _given(path: str) -> tuple[Any, Any, str, dict]:
     """(parameters, batch statistics, where they are from, preprocessing they were trained with)."""
     if Path(path).expanduser().is_file():
-        from alexnet_jax.weights import read
-
         weights = read(path)
         return weights.params, weights.batch_stats, path, weights.preprocessing or {}
     folder, step = find_checkpoint(path)
@@ -150,7 +150,7 @@ def _other_preprocessing(trained_with: dict, now: Preprocessing | None) -> str:
 
 def _layers(names: Sequence[str]) -> list[str]:
     """The layers of parameters, each once: head, fc6."""
-    return list(dict.fromkeys(name.split("/")[-2] for name in names))
+    return list(dict.fromkeys(layer_of(name) for name in names))
 
 
 def _matches_any(pattern: str, tree: Any) -> bool:

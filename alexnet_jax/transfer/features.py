@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -25,6 +24,7 @@ from alexnet_jax.leaves import named_leaves
 from alexnet_jax.models import spec as specs
 from alexnet_jax.models.alexnet import AlexNet, Backbone, Pass
 from alexnet_jax.transfer.freeze import layers_up_to
+from alexnet_jax.weights.files import replacing
 
 if TYPE_CHECKING:
     from alexnet_jax.data.loader import Reader
@@ -142,7 +142,5 @@ def load(path: Path) -> Features | None:
 def save(path: Path, features: Features) -> None:
     """Write features to a file that appears only when it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
+    with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, values=features.values, labels=features.labels)
-    os.replace(temporary, path)
