@@ -17,7 +17,7 @@ from jax import Array
 
 from alexnet_jax.models import kernels, layers
 from alexnet_jax.models.initializers import kernel_initializer
-from alexnet_jax.models.spec import Conv, Spec, shapes, smallest_size
+from alexnet_jax.models.spec import Conv, Spec, layers_behind, shapes, smallest_size
 
 # Activations that keep order, in floating point too, so that they may change places with a maximum.
 NEVER_FALLING = ("relu", "leaky_relu", "identity")
@@ -39,14 +39,16 @@ class AlexNet(nn.Module):
 
     `dtype` is the type of computation, `param_dtype` that of parameters; statistics and logits are
     float32 in any case (float64 where parameters are). `exact` keeps to plain `lax` convolutions
-    where a faster form would round otherwise (kernels.py). Softmax is left to whoever asks for
-    probabilities.
+    where a faster form would round otherwise (kernels.py). `behind` names a tap: the network then
+    takes that tap's value in place of images, and has only the layers behind it. Softmax is left to
+    whoever asks for probabilities.
     """
 
     spec: Spec
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     exact: bool = False
+    behind: str | None = None
 
     @nn.compact
     def __call__(
@@ -66,7 +68,8 @@ class AlexNet(nn.Module):
         updates the collection "batch_stats". `frozen` layers keep evaluation's behaviour.
         Raises ValueError for images too small or not [B, H, W, 3].
         """
-        _check_images(self.spec, images)
+        if self.behind is None:
+            _check_images(self.spec, images)
         if images.dtype == jnp.uint8:
             images = images.astype(jnp.float32) / 255.0
         batch = images.shape[0]
@@ -75,7 +78,8 @@ class AlexNet(nn.Module):
         # The rate is an array of the train state where there is one, so that sweeps compile once.
         rate = self.get_variable("hyper", "dropout_rate", self.spec.dropout_rate)
         how = Pass(train, rows, valid, axis_name, frozen, rate)
-        backbone = Backbone(self.spec, self.dtype, self.param_dtype, self.exact, name="backbone")
+        settings = (self.spec, self.dtype, self.param_dtype, self.exact, self.behind)
+        backbone = Backbone(*settings, name="backbone")
         values = backbone(images.astype(self.dtype), how)
         features = values.pop("features")
         head = _dense(self, "head", self.spec.num_classes, bias=0.0)
@@ -90,13 +94,15 @@ class Backbone(nn.Module):
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     exact: bool = False
+    behind: str | None = None
 
     @nn.compact
     def __call__(self, x: Array, how: Pass) -> dict[str, Array]:
         spec = self.spec
+        convs, dense = layers_behind(spec, self.behind)
         activation, falls_never = _activation(spec.activation), spec.activation in NEVER_FALLING
         taps: dict[str, Array] = {}
-        for name, conv in spec.conv_layers():
+        for name, conv in convs:
             x, bias = Convolution(
                 conv,
                 spec.kernel_init,
@@ -126,7 +132,7 @@ class Backbone(nn.Module):
             taps[tap] = x
             x = self.drop(x, tap, how, frozen=name in how.frozen)
         x = x.reshape(x.shape[0], -1)
-        for name, neurons in spec.dense_layers():
+        for name, neurons in dense:
             # A bias that a batch norm follows at once would be subtracted again: none is made.
             batch_norm = spec.dense_normalization and spec.normalization == "batch"
             x = _dense(self, name, neurons, None if batch_norm else spec.dense_bias)(x)

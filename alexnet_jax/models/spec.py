@@ -113,6 +113,29 @@ def shapes(spec: Spec, size: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
     return (*taps, ("logits", (spec.num_classes,)))
 
 
+def layers_behind(
+    spec: Spec, tap: str | None
+) -> tuple[tuple[tuple[str, Conv], ...], tuple[tuple[str, int], ...]]:
+    """(convolutions, dense layers) that come after a tap; all of them for None.
+
+    Raises ValueError for a tap that is not what a layer hands on, such as conv1, which is pooled.
+    """
+    convs, dense = spec.conv_layers(), spec.dense_layers()
+    if tap is None:
+        return convs, dense
+    ends = [
+        name.split("_")[0].replace("conv", "pool") if "pool" in conv.then else name
+        for name, conv in convs
+    ] + [name for name, _ in dense]
+    if tap not in ends:
+        raise ValueError(
+            f"nothing can begin behind {tap!r}: the layers of {spec.name!r} hand on "
+            f"{', '.join(ends)}"
+        )
+    done = ends.index(tap) + 1
+    return convs[done:], dense[max(0, done - len(convs)) :]
+
+
 def smallest_size(spec: Spec) -> int:
     """The smallest square image, in px, that leaves at least 1x1 after every layer."""
     return next(s for s in range(1, 10_000) if all(min(shape) > 0 for _, shape in shapes(spec, s)))

@@ -40,7 +40,7 @@ class Task(Protocol):
         """(metric, "min" or "max") that early stopping watches by default."""
         ...
 
-    def init(self, key: Array, image_shape: tuple[int, int, int]) -> tuple[Any, Any]:
+    def init(self, key: Array, image_shape: tuple[int, ...]) -> tuple[Any, Any]:
         """Fresh (params, model_state)."""
         ...
 

@@ -30,7 +30,7 @@ class Classification:
     def monitor(self) -> tuple[str, str]:
         return "top1", "max"
 
-    def init(self, key: Array, image_shape: tuple[int, int, int]) -> tuple[Any, Any]:
+    def init(self, key: Array, image_shape: tuple[int, ...]) -> tuple[Any, Any]:
         variables = dict(self.net.init(key, jnp.zeros((1, *image_shape), self.net.dtype)))
         params = variables.pop("params")
         if self.net.spec.dropout:

@@ -36,7 +36,7 @@ class TrainState:
         return dataclasses.replace(self, **changes)
 
 
-def init_state(*, seed: int, task: Task, tx: Any, image_shape: tuple[int, int, int]) -> TrainState:
+def init_state(*, seed: int, task: Task, tx: Any, image_shape: tuple[int, ...]) -> TrainState:
     """A fresh state; traceable, so that `jax.jit` can create it where it is to live.
 
     `tx` is an `optimizer(...)` or any optax.GradientTransformation. Frozen parameters get no
