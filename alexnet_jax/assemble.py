@@ -20,6 +20,7 @@ from alexnet_jax.optim import schedules
 from alexnet_jax.optim.chain import Optimizer, optimizer
 from alexnet_jax.optim.rules import Rules
 from alexnet_jax.tasks.classification import Classification, classification
+from alexnet_jax.transfer.discriminative import lr_decay_rules
 from alexnet_jax.transfer.freeze import freeze_rules
 from alexnet_jax.transfer.stages import Stage, plan
 
@@ -106,7 +107,11 @@ def make_optimizer(
     """The optimizer with its schedule in steps, and everything up to the tap `freeze` frozen."""
     settings: dict[str, Any] = dict(vars(config.optimizer))
     name, rules = settings.pop("name"), parse_rules(settings.pop("rules"))
-    frozen = freeze_rules(make_spec(config, classes=2), freeze)
+    network = make_spec(config, classes=2)
+    transfer = (
+        *freeze_rules(network, freeze),
+        *lr_decay_rules(network, config.transfer.lr_decay),
+    )
     return optimizer(
         name,
         learning_rate=config.learning_rate,
@@ -116,7 +121,7 @@ def make_optimizer(
             batch_size=config.batch_size,
             num_examples=examples,
         ),
-        rules=Rules((*rules, *frozen)),  # a rule of the user's goes first
+        rules=Rules((*rules, *transfer)),  # a rule of the user's goes first
         **settings,
     )
 

@@ -84,6 +84,12 @@ class Transfer:
     """Tap up to which nothing is trained, such as pool5: the network before it is a feature
     extractor, with its batch statistics and dropout still. Or stages, to thaw it bit by bit:
     pool5 "pool2 after 2 epochs" "none after 4 epochs"."""
+    lr_decay: float = 1.0
+    """What the learning rate is multiplied by from each layer to the one below it, so that early
+    layers move less: 0.4, say."""
+    against: str | None = None
+    """Run folder that the report compares this run with, such as that of a run from scratch: its
+    curve, and its confusion matrix once it is finished. Changes nothing in training."""
 
 
 @dataclass(frozen=True)
@@ -234,6 +240,7 @@ MAY_CHANGE = (
     "dry_run",
     "epochs",
     "patience",
+    "transfer.against",
     "input.workers",
     "input.memory",
     "input.data_dir",

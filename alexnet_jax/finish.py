@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,10 @@ from alexnet_jax.config import to_json
 from alexnet_jax.data.decode import canvas, decode_rgb
 from alexnet_jax.optim.rules import format_table
 from alexnet_jax.parts import Parts, evaluate_split, predict_split, stage_for
+from alexnet_jax.report.against import read_run
+from alexnet_jax.report.command import changed
 from alexnet_jax.report.page import Mistake, RunSummary, page
+from alexnet_jax.report.transfer import TransferSummary
 from alexnet_jax.train.checkpoint import Checkpoints
 from alexnet_jax.train.evaluate import confusion, means
 from alexnet_jax.train.loop import EPOCH_LIMIT, Position
@@ -25,22 +27,18 @@ WORST = 24  # mistakes that the report shows
 def finish(parts: Parts, folder: RunFolder, at: Position, reason: str, command: str) -> None:
     """Test the best checkpoint, write results.json and report.html, and say where they are.
 
-    What is there already for this end of the run is told again, not computed: the test split is
-    read once.
+    What results.json has already for this end of the run is not computed again: the test split is
+    read once. The report is drawn anew from it, since it may be asked to show more.
     """
     best_step = at.step if at.stopper.best_step is None else at.stopper.best_step
+    with Checkpoints(folder.path / "checkpoints") as checkpoints:
+        state, _ = checkpoints.restore(stage_for(parts, best_step).target, step=best_step)
     end = {"reason": reason, "best_step": best_step, "last_step": at.step}
-    results = _known(folder)
-    if {name: results.get(name) for name in end} != end:
-        with Checkpoints(folder.path / "checkpoints") as checkpoints:
-            state, _ = checkpoints.restore(stage_for(parts, best_step).target, step=best_step)
-        splits = {
-            s: _figures(parts, state, s) for s in ("validation", "test") if s in parts.readers
-        }
-        results = {**end, "splits": splits}
-        summary = _summary(parts, folder, at, state, results, command)
-        folder.write_text("report.html", page(summary))
+    results = _known(folder, end)
+    if not results:
+        results = {**end, **_judged(parts, state)}
         folder.write_json("results.json", results)
+    folder.write_text("report.html", page(_summary(parts, folder, at, state, results, command)))
     for split, figures in results["splits"].items():
         folder.say(
             f"{split}: {figures['correct']} of {figures['count']} right "
@@ -50,9 +48,28 @@ def finish(parts: Parts, folder: RunFolder, at: Position, reason: str, command: 
     folder.say(f"report: {folder.path / 'report.html'}")
 
 
-def _known(folder: RunFolder) -> dict[str, Any]:
-    there = all((folder.path / name).exists() for name in ("results.json", "report.html"))
-    return folder.read_json("results.json") if there else {}
+def _known(folder: RunFolder, end: Mapping[str, Any]) -> dict[str, Any]:
+    """results.json if it is of this end and whole; one of an earlier version has no confusion."""
+    if not (folder.path / "results.json").exists():
+        return {}
+    results = folder.read_json("results.json")
+    same = {name: results.get(name) for name in end} == end
+    return results if same and "confusion" in results else {}
+
+
+def _judged(parts: Parts, state: TrainState) -> dict[str, Any]:
+    """All of results.json that reads whole splits; `mistakes` are those of confusion's split."""
+    source = parts.source
+    split = "test" if "test" in parts.readers else "validation"
+    splits = {s: _figures(parts, state, s) for s in ("validation", "test") if s in parts.readers}
+    answers = predict_split(parts, state, split)
+    counts = confusion(answers["true"], answers["label"], len(source.classes))
+    return {
+        "splits": splits,
+        "data": {fact: getattr(source, fact) for fact in ("name", "version", "fingerprint")},
+        "confusion": {"split": split, "classes": list(source.classes), "counts": counts.tolist()},
+        "mistakes": _mistakes(answers),
+    }
 
 
 def _figures(parts: Parts, state: TrainState, split: str) -> dict[str, float]:
@@ -70,8 +87,7 @@ def _summary(
     command: str,
 ) -> RunSummary:
     config, source = parts.config, parts.source
-    split = "test" if "test" in parts.readers else "validation"
-    answers = predict_split(parts, state, split)
+    split = results["confusion"]["split"]
     rows = folder.read()
     best = next((row for row in rows if row["step"] == results["best_step"]), None)
     params = state.params if state.ema is None else state.ema
@@ -90,49 +106,76 @@ def _summary(
         best_epoch=None if best is None else best["epoch"],
         results=results["splits"],
         classes=source.classes,
-        confusion=confusion(answers["true"], answers["label"], len(source.classes)),
-        mistakes=_mistakes(parts, split, answers),
+        confusion=np.asarray(results["confusion"]["counts"]),
+        mistakes=[_shown(parts, split, mistake) for mistake in results["mistakes"]],
         conv1=np.asarray(params["backbone"]["conv1"]["kernel"], np.float32),
         notes=source.notes,
         bad_images=tuple(f"{name}: {why}" for name, why in parts.readers["train"].bad.items()),
         parameters=format_table(tx.rules.table(state.params)),
         commands={
-            "Go on, with more patience": _with(command, "--patience", 2 * (config.patience or 10)),
+            "Go on, with more patience": changed(
+                command, {"--patience": 2 * (config.patience or 10)}
+            ),
             "Evaluate": f"python -m alexnet_jax evaluate {run} --split {split}",
             "Predict": f"python -m alexnet_jax predict {run} IMAGE...",
             "Inspect": f"python -m alexnet_jax inspect {run}",
         },
+        transfer=_transfer(parts, folder, results, command),
     )
 
 
-def _with(command: str, option: str, value: int) -> str:
-    """The command with an option set, in place of the value that it may have for it."""
-    words = shlex.split(command)
-    kept = [
-        word
-        for before, word in zip(["", *words], words, strict=False)
-        if option not in (word, before) and not word.startswith(option + "=")
-    ]
-    return shlex.join([*kept, option, str(value)])
+def _transfer(
+    parts: Parts, folder: RunFolder, results: Mapping[str, Any], command: str
+) -> TransferSummary | None:
+    config, transfer = parts.config, parts.config.transfer
+    if config.init is None and not transfer.freeze and transfer.against is None:
+        return None
+    told = {} if config.init is None else {"from": config.init}
+    if told and (folder.path / "init.json").exists():  # not where an earlier version began the run
+        told = folder.read_json("init.json")
+    scratch = f"{config.run_dir.rstrip('/')}_scratch"
+    return TransferSummary(
+        source=told,
+        stages=[
+            (stage.begin + 1, stage.tx.rules.table(stage.target.params)) for stage in parts.stages
+        ],
+        results=results,
+        against=None if transfer.against is None else read_run(transfer.against),
+        commands={
+            "Train from scratch": changed(
+                command, {"--run-dir": scratch}, without=("--init", "--transfer.")
+            ),
+            "Compare": changed(command, {"--transfer.against": scratch}),
+        },
+    )
 
 
-def _mistakes(parts: Parts, split: str, answers: dict[str, np.ndarray]) -> list[Mistake]:
-    """The wrong answers that were given with most confidence."""
+def _mistakes(answers: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    """The wrong answers that were given with most confidence: example, classes by index."""
     probability = answers["probability"].max(axis=1)
     wrong = np.flatnonzero(answers["label"] != answers["true"])
     worst = wrong[np.argsort(-probability[wrong], kind="stable")][:WORST]
-    source = parts.source.splits[split]
     return [
-        Mistake(
-            image=_picture(source[index], source.name(index), parts.preprocessing.canvas),
-            true=int(answers["true"][row]),
-            predicted=int(answers["label"][row]),
-            probability=float(probability[row]),
-            name=source.name(index),
-        )
+        {
+            "index": int(answers["index"][row]),
+            "true": int(answers["true"][row]),
+            "predicted": int(answers["label"][row]),
+            "probability": float(probability[row]),
+        }
         for row in worst
-        for index in (int(answers["index"][row]),)
     ]
+
+
+def _shown(parts: Parts, split: str, mistake: Mapping[str, Any]) -> Mistake:
+    source, index = parts.source.splits[split], mistake["index"]
+    name = source.name(index)
+    return Mistake(
+        image=_picture(source[index], name, parts.preprocessing.canvas),
+        true=mistake["true"],
+        predicted=mistake["predicted"],
+        probability=mistake["probability"],
+        name=name,
+    )
 
 
 def _picture(example: dict, name: str, size: int) -> np.ndarray:

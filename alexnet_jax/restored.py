@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,29 +83,84 @@ def load(path: str | Path, which: str = "best") -> Restored:
     )
 
 
+class Given(NamedTuple):
+    """Parameters to begin with, and what is known of them, for they may be gone later."""
+
+    params: Any
+    batch_stats: Any
+    where: str
+    preprocessing: dict
+    """What they were trained with, as Preprocessing.to_json has it; empty where not known."""
+    about: dict
+    """For JSON: `from`, `spec`, `classes`; of a run also `data` and its `best` metric, where this
+    checkpoint is the best one; of a file `notes`."""
+
+
+def given(path: str) -> Given:
+    """The parameters of a run's best checkpoint, as they were evaluated, or of a file of weights.
+
+    Raises as `load` and `weights.read` do.
+    """
+    if Path(path).expanduser().is_file():
+        weights = read(path)
+        return Given(
+            weights.params,
+            weights.batch_stats,
+            where=path,
+            preprocessing=weights.preprocessing or {},
+            about={
+                "from": path,
+                "spec": weights.spec.name,
+                "classes": list(weights.classes),
+                "notes": list(weights.notes),
+            },
+        )
+    folder, step = find_checkpoint(path)
+    meta, arrays = read_meta(folder, step), load_arrays(folder, step)
+    stopper, monitor = meta["stopper"], from_json(meta["config"]).stopping.monitor
+    return Given(
+        arrays["ema"] if arrays.get("ema") is not None else arrays["params"],
+        arrays.get("model_state", {}).get("batch_stats", {}),
+        where=str(folder / str(step)),
+        preprocessing=meta["preprocessing"],
+        about={
+            "from": str(folder / str(step)),
+            "spec": meta["spec"]["name"],
+            "classes": meta["classes"],
+            "data": meta["data"]["name"],
+            "best": {monitor: stopper["best"]} if stopper["best_step"] == step else {},
+        },
+    )
+
+
 def initial_state(
-    path: str,
+    source: str | Given,
     state: TrainState,
     keep: tuple[str, ...] = (),
     preprocessing: Preprocessing | None = None,
+    classes: tuple[str, ...] = (),
 ) -> tuple[TrainState, str]:
     """`state` with the parameters (and batch statistics) of a run's best checkpoint or of a file
-    of weights, and a sentence on what was done.
+    of weights (the path of either, or what `given` made of it), and a sentence on what was done.
 
-    What matches `keep` stays as it is, and so does a head of another number of classes. Where
-    `preprocessing` is given, the sentence says if the weights were trained with another mean or
-    deviation. Raises ValueError with a list where anything else differs.
+    What matches `keep` stays as it is, and so does a head of other classes than `classes` (empty:
+    not known). One of the same classes in another order is put into theirs. Where `preprocessing`
+    is given, the sentence says if the weights were trained with another mean or deviation. Raises
+    ValueError with a list where anything else differs.
     """
-    given, stats, where, trained_with = _given(path)
-    other_head = "head" in given and differences(given["head"], state.params["head"])
-    if other_head:
+    source = given(source) if isinstance(source, str) else source
+    params, where = source.params, source.where
+    head = _head(params.get("head"), state.params["head"], source.about["classes"], classes)
+    if head.params is None:
         keep = (*keep, "^head/")
+    elif "head" in params:
+        params = {**params, "head": head.params}
     model_state = dict(state.model_state)
     try:
-        merged = merge_params(state.params, given, keep)
+        merged = merge_params(state.params, params, keep)
         if "batch_stats" in model_state:
             kept = [k for k in keep if _matches_any(k, model_state["batch_stats"])]
-            merged_stats = merge_params(model_state["batch_stats"], stats, kept)
+            merged_stats = merge_params(model_state["batch_stats"], source.batch_stats, kept)
             model_state["batch_stats"] = _in_place_of(
                 model_state["batch_stats"], merged_stats.params
             )
@@ -116,27 +171,39 @@ def initial_state(
         model_state=model_state,
         ema=None if state.ema is None else _in_place_of(state.params, merged.params),
     )
-    said = f"Parameters from {where}"
-    if other_head:
-        said += "; the head, of another number of classes, stays at its initialization"
-    kept = [name for name in _layers(merged.kept) if not (other_head and name == "head")]
+    said = f"Parameters from {where}{head.said}"
+    kept = [name for name in _layers(merged.kept) if not (head.said and name == "head")]
     if kept:
         said += f"; at their initialization stay {', '.join(kept)}"
     if left := [name for name in _layers(merged.left) if name not in (*kept, "head")]:
         said += f"; left out {', '.join(left)}"
-    return state, said + _other_preprocessing(trained_with, preprocessing)
+    return state, said + _other_preprocessing(source.preprocessing, preprocessing)
 
 
-def _given(path: str) -> tuple[Any, Any, str, dict]:
-    """(parameters, batch statistics, where they are from, preprocessing they were trained with)."""
-    if Path(path).expanduser().is_file():
-        weights = read(path)
-        return weights.params, weights.batch_stats, path, weights.preprocessing or {}
-    folder, step = find_checkpoint(path)
-    arrays = load_arrays(folder, step)
-    params = arrays["ema"] if arrays.get("ema") is not None else arrays["params"]
-    stats = arrays.get("model_state", {}).get("batch_stats", {})
-    return params, stats, str(folder / str(step)), read_meta(folder, step)["preprocessing"]
+class _Head(NamedTuple):
+    """`params` as they are to be loaded, None where the head stays; what is to be `said` of it."""
+
+    params: Any
+    said: str = ""
+
+
+def _head(given: Any, own: Any, have: Sequence[str], want: Sequence[str]) -> _Head:
+    """What becomes of a head `given` for the classes `have`, in a network for the classes `want`.
+
+    Names count where both are known: a column that meant bus must not be taken for car.
+    """
+    if given is None:
+        return _Head({})  # merge_params tells that it is missing
+    if differences(given, own):
+        return _Head(None, "; the head, of another number of classes, stays at its initialization")
+    if not have or not want or list(have) == list(want):
+        return _Head(given)
+    if sorted(have) != sorted(want):
+        names = ", ".join(have[:10]) + (", ..." if len(have) > 10 else "")
+        return _Head(None, f"; the head, for the classes {names}, stays at its initialization")
+    order = [list(have).index(name) for name in want]
+    params = jax.tree.map(lambda x: np.asarray(x)[..., order], given)
+    return _Head(params, "; the head's classes were put into this data set's order")
 
 
 def _other_preprocessing(trained_with: dict, now: Preprocessing | None) -> str:

@@ -29,7 +29,8 @@ from alexnet_jax.parts import (
     train_batches,
     validation_metrics,
 )
-from alexnet_jax.restored import initial_state
+from alexnet_jax.report.against import read_run
+from alexnet_jax.restored import given, initial_state
 from alexnet_jax.train import early_stopping
 from alexnet_jax.train.checkpoint import Checkpoints, steps_in
 from alexnet_jax.train.early_stopping import Reason, Stopper
@@ -55,15 +56,18 @@ def train(config: Config, command: str) -> str:
     """Train until something ends it, and return why: a `Reason`, EPOCH_LIMIT or INTERRUPTED.
 
     `command` is what the user typed, to be told how to go on. An unfinished run in the run folder
-    is gone on with, bit for bit; of a finished one only the report is named.
+    is gone on with, bit for bit; of a finished one only the report is drawn anew.
 
     Raises ValueError for settings that differ from those the run began with, RunLockedError where
-    another process has the folder, NonFiniteLoss, TooManyBadImages.
+    another process has the folder, NonFiniteLoss, TooManyBadImages; FileNotFoundError where
+    `transfer.against` is no run.
     """
     from alexnet_jax.finish import finish  # before training: it says what the report still needs
 
     parts = make_parts(config)  # first: what cannot begin leaves no folder behind
     _check_monitor(parts)
+    if config.transfer.against is not None:
+        read_run(config.transfer.against)  # what the report needs is there before hours of training
     folder = RunFolder(config.run_dir)
     with folder.lock(), interruptible() as interrupt:
         if config.fresh:
@@ -114,8 +118,11 @@ def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints, command: s
     folder.write_json("environment.json", environment() | {"command": command})
     state = parts.create()
     if config.init is not None:
-        state, said = initial_state(config.init, state, config.transfer.keep, parts.preprocessing)
+        source = given(config.init)
+        keep, classes = config.transfer.keep, parts.source.classes
+        state, said = initial_state(source, state, keep, parts.preprocessing, classes)
         folder.say(said)
+        folder.write_json("init.json", {**source.about, "said": said})
     plateau = None
     if config.plateau.factor is not None:
         plateau = Plateau(

@@ -65,6 +65,7 @@ def test_every_setting_that_may_change_exists_and_may():
     values = {"run_dir": "x", "fresh": True, "dry_run": True, "epochs": 7, "patience": None}
     values |= {"input.workers": 5, "input.memory": 9.0, "input.data_dir": "y"}
     values |= {"input.bad_images": 0.5, "run.keep": 9, "run.model_devices": 2}
+    values |= {"transfer.against": "z"}
     assert set(values) == set(MAY_CHANGE)
     now = Config()
     for name, value in values.items():

@@ -70,6 +70,28 @@ def test_with_other_classes_the_head_stays(restored, arrays):
     assert "the head, of another number of classes, stays" in said
 
 
+def test_a_head_follows_its_classes(restored, arrays):
+    """The format-1 run's classes, turned round: each column still answers for its own class."""
+    have = restored.classes
+    assert len(have) >= 2
+    source, turned = str(RUN), tuple(reversed(have))
+    state, said = initial_state(source, fresh(restored), (), None, turned)
+    for kind in ("kernel", "bias"):
+        head = arrays["ema"]["head"][kind]
+        np.testing.assert_array_equal(state.params["head"][kind], head[..., ::-1])
+        np.testing.assert_array_equal(state.ema["head"][kind], head[..., ::-1])
+    assert "classes were put into this data set's order" in said
+
+    others = tuple(f"other {name}" for name in have)
+    state, said = initial_state(source, fresh(restored), (), None, others)
+    assert np.all(state.params["head"]["kernel"] == 9)
+    assert f"the head, for the classes {', '.join(have)}, stays at its initialization" in said
+
+    state, said = initial_state(source, fresh(restored), (), None, have)
+    np.testing.assert_array_equal(state.params["head"]["kernel"], arrays["ema"]["head"]["kernel"])
+    assert "head" not in said
+
+
 def test_a_file_of_weights_gives_them_as_a_run_does(restored, arrays, tmp_path):
     path = str(tmp_path / "net.npz")
     write(of_run(restored), path)

@@ -44,6 +44,14 @@ def bullets(texts: Iterable[str]) -> str:
     return f"<ul>\n{items}</ul>\n"
 
 
+def commands(named: Mapping[str, str]) -> str:
+    """Commands to copy, each under what it does."""
+    return "".join(
+        f"<h3>{escape(name)}</h3>\n<pre>{escape(command)}</pre>\n"
+        for name, command in named.items()
+    )
+
+
 def flat(facts: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested settings as rows of a table: ("optimizer.momentum", "0.9")."""
     rows: list[tuple[str, str]] = []

@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_jax.report import plots
-from alexnet_jax.report.elements import bullets, figure, flat, section, table
+from alexnet_jax.report.elements import bullets, commands, figure, flat, section, table
+from alexnet_jax.report.matrix import matrix
 from alexnet_jax.report.style import CSS
+from alexnet_jax.report.transfer import TransferSummary, transfer_section
 
 SHOWN_MISTAKES, SHOWN_ROWS, SHOWN_NAMES = 24, 200, 50  # keep the file below 2 MB
 
@@ -42,7 +44,8 @@ class RunSummary:
     {"test": {"loss": .., "top1": .., "correct": .., "count": ..}}; `confusion` int [K, K] (true,
     predicted) and `mistakes` (worst first) are those of `split`. `stop_reason` is an early
     stopping reason, "INTERRUPTED", "COMPLETED" (all epochs done), or any text. `conv1` is the
-    first kernel [h, w, 3, n], `parameters` the rule table as text.
+    first kernel [h, w, 3, n], `parameters` the rule table as text. `transfer` is there where the
+    run began with given parameters, froze some, or is compared with another.
     """
 
     title: str
@@ -65,6 +68,7 @@ class RunSummary:
     bad_images: tuple[str, ...] = ()
     parameters: str = ""
     commands: Mapping[str, str] = field(default_factory=dict)
+    transfer: TransferSummary | None = None
 
     @property
     def split(self) -> str:
@@ -75,8 +79,8 @@ class RunSummary:
 def page(run: RunSummary) -> str:
     """The report as a complete HTML document. Every text of the run is escaped."""
     sections = (
-        _results(run), _curves(run), _confusion(run), _mistakes(run), _filters(run), _notes(run),
-        _commands(run), _setup(run),
+        _results(run), _curves(run), _transfer(run), _confusion(run), _mistakes(run),
+        _filters(run), _notes(run), _commands(run), _setup(run),
     )  # fmt: skip
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -163,20 +167,14 @@ def _curves(run: RunSummary) -> str:
     )
 
 
+def _transfer(run: RunSummary) -> str:
+    return "" if run.transfer is None else transfer_section(run.transfer, run.rows, _metric(run))
+
+
 def _confusion(run: RunSummary) -> str:
     if run.confusion is None or not len(run.classes):
         return ""
-    parts = []
-    if len(run.classes) <= plots.MATRIX_CLASSES:
-        counts = "; numbers: examples" if len(run.classes) <= plots.COUNTED_CLASSES else ""
-        caption = f"Split: {run.split}. Colour: share of the true class{counts}."
-        matrix = plots.svg(plots.confusion(run.confusion, run.classes))
-        parts.append(figure(matrix, "Confusion matrix", caption=caption))
-    if len(run.classes) > plots.COUNTED_CLASSES:
-        pairs = plots.most_confused(run.confusion, run.classes)
-        rows = [(true, said, str(n), f"{100 * share:.1f} %") for true, said, n, share in pairs]
-        header = ("true", "predicted", "count", "share of the true class")
-        parts.append(table(header, rows, f"The most confused pairs. Split: {run.split}.", texts=2))
+    parts = [matrix(run.confusion, run.classes, f"Split: {run.split}.")]
     absent = [
         name for name, row in zip(run.classes, np.asarray(run.confusion), strict=True)
         if not row.sum()
@@ -230,11 +228,7 @@ def _notes(run: RunSummary) -> str:
 
 
 def _commands(run: RunSummary) -> str:
-    items = [
-        f"<h3>{escape(name)}</h3>\n<pre>{escape(command)}</pre>\n"
-        for name, command in run.commands.items()
-    ]
-    return section("How to go on", *items) if items else ""
+    return section("How to go on", commands(run.commands)) if run.commands else ""
 
 
 def _setup(run: RunSummary) -> str:

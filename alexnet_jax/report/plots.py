@@ -83,19 +83,22 @@ def learning_curves(
             axis.axvline(best_epoch, color=VALIDATION, lw=1.2, ls="--", label=label)
         if stopped and len(rows):
             axis.axvline(epochs[-1], color=MARK, lw=1.2, ls=":", label=f"stopped: {stopped}")
-    axes[-1].set_xlabel("epoch")
-    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    handles = {
-        label: handle
-        for axis in axes
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
-    }
-    legend = figure.legend(
-        handles.values(), handles.keys(), loc="outside upper left", ncols=5, frameon=False,
-        labelcolor=INK,
-    )  # fmt: skip
-    for text in legend.get_texts():
-        text.set_parse_math(False)
+    _epochs_and_legend(figure)
+    return figure
+
+
+def comparison(runs: Sequence[tuple[str, Sequence[Row]]], column: str) -> Figure:
+    """A column of metrics.csv over the epochs, a curve for each of two runs (name, rows)."""
+    figure = Figure(figsize=(9, 3.3), layout="constrained")
+    axis = figure.subplots()
+    for (name, rows), color in zip(runs, (VALIDATION, TRAIN), strict=True):
+        epochs = np.array([row["epoch"] for row in rows], float)
+        _curve(axis, epochs, _values(rows, column), color, name)
+    axis.set_ylabel(column, parse_math=False)
+    if not column.endswith("/loss") and all(_are_shares(_values(rows, column)) for _, rows in runs):
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
+    _plain(axis)
+    _epochs_and_legend(figure)
     return figure
 
 
@@ -233,7 +236,10 @@ def _values(rows: Sequence[Row], column: str) -> np.ndarray:
 
 
 def _all_shares(rows: Sequence[Row], name: str) -> bool:
-    values = np.concatenate([_values(rows, column) for column in _columns(rows, name) if column])
+    return all(_are_shares(_values(rows, column)) for column in _columns(rows, name) if column)
+
+
+def _are_shares(values: np.ndarray) -> bool:
     finite = values[np.isfinite(values)]
     return bool(((finite >= 0) & (finite <= 1)).all())
 
@@ -247,6 +253,24 @@ def _curve(axis: Axes, epochs: np.ndarray, values: np.ndarray, color: str, label
             gaps, np.full(gaps.size, 0.03), "x", color=ALARM, label="not finite",
             transform=axis.get_xaxis_transform(),
         )  # fmt: skip
+
+
+def _epochs_and_legend(figure: Figure) -> None:
+    """Name the lowest axis, and above all of them each kind of line once."""
+    lowest = figure.axes[-1]
+    lowest.set_xlabel("epoch")
+    lowest.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    handles = {
+        label: handle
+        for axis in figure.axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    legend = figure.legend(
+        handles.values(), handles.keys(), loc="outside upper left", ncols=5, frameon=False,
+        labelcolor=INK,
+    )  # fmt: skip
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def _plain(axis: Axes, grid: bool = True) -> None:

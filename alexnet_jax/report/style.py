@@ -28,6 +28,7 @@ th, td { text-align: left; vertical-align: top; padding: .3rem 1.25rem .3rem 0;
 thead th { color: var(--soft); font-weight: 600; white-space: nowrap; overflow-wrap: normal; }
 td.number, th.number { text-align: right; white-space: nowrap; }
 tbody th { font-weight: 500; }
+.layers tbody th { white-space: nowrap; }
 figure { margin: 1rem 0; }
 figure svg, figure img { max-width: 100%; height: auto; display: block; }
 figure.full svg { width: 100%; }

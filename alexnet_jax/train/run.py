@@ -1,6 +1,7 @@
 """The run folder: everything that a run leaves behind, and the rules that keep it whole.
 
-    config.json environment.json metrics.csv log.txt events.* checkpoints/STEP/ report.html lock
+    config.json environment.json init.json metrics.csv log.txt events.* checkpoints/STEP/
+    results.json report.html lock
 
 A process may die at any line of this file and the folder stays usable: files are replaced whole,
 metrics.csv grows by whole lines and `RunFolder.rewind` drops what a kill cut or a resume repeats.
@@ -25,8 +26,8 @@ from typing import Any
 
 METRICS = "metrics.csv"
 CONTENTS = (  # what a run writes, and so all that `clear` may delete
-    "config.json", "environment.json", METRICS, "log.txt", "events.*", "checkpoints",
-    "report.html", "results.json",
+    "config.json", "environment.json", "init.json", METRICS, "log.txt", "events.*",
+    "checkpoints", "report.html", "results.json",
 )  # fmt: skip
 
 
