@@ -28,9 +28,8 @@ def philox(seed: int, number: int, purpose: int) -> np.random.Philox:
     )
 
 
-@lru_cache(
-    maxsize=4
-)  # a pure function's memory: sorting a million examples takes longer than a step
+# A pure function's memory: sorting a million examples takes longer than a step.
+@lru_cache(maxsize=4)
 def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
     """The order of the n examples in an epoch: int64 [n], read-only."""
     if n < 1:
