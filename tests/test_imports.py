@@ -1,8 +1,12 @@
-"""Data flows one way, and the core needs nothing but JAX: held by what is imported."""
+"""Data flows one way, the core needs nothing but JAX, and nobody waits for what is not needed: held
+by what is imported.
+"""
 
 from __future__ import annotations
 
 import ast
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -82,3 +86,37 @@ assert "did you mean 'train'" in said.getvalue()
 print(json.dumps(sorted(sys.modules)))
 """
     assert not {"jax", "flax", "optax", "numpy"} & set(own_process(source))
+
+
+def loaded(own_process, module: str) -> list[str]:
+    """What a fresh process has imported once it has imported `module`."""
+    return own_process(f"import json, sys, {module}; print(json.dumps(sorted(sys.modules)))")
+
+
+def test_the_package_and_its_command_line_are_imported_without_anything_slow(own_process):
+    slow = {"jax", "flax", "optax", "orbax", "numpy", "PIL", "matplotlib", "tensorflow", "torch"}
+    for module, ours in {"alexnet_jax": [], "alexnet_jax.cli": ["alexnet_jax.cli"]}.items():
+        names = loaded(own_process, module)
+        assert [name for name in names if name.startswith("alexnet_jax.")] == ours
+        assert not slow & set(names)
+
+
+def test_training_is_imported_without_what_only_some_runs_need(own_process):
+    unneeded = {
+        "matplotlib", "onnx", "safetensors", "scipy", "tensorboardX", "tensorflow",
+        "tensorflow_datasets", "torch", "tyro",
+    }  # fmt: skip
+    assert not unneeded & set(loaded(own_process, "alexnet_jax.training"))
+
+
+def test_our_own_modules_are_a_small_part_of_the_time_to_import_training():
+    """A tenth where it was measured. A first import also compiles them: so the best of three."""
+    command = [sys.executable, "-X", "importtime", "-c", "import alexnet_jax.training"]
+    shares = []
+    while len(shares) < 3 and min(shares, default=1.0) > 1 / 3:
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        rows = re.findall(r"^import time: +(\d+) \| +\d+ \| +(\S+)$", said, re.MULTILINE)
+        ours = sum(int(own) for own, name in rows if name.split(".")[0] == "alexnet_jax")
+        shares.append(ours / sum(int(own) for own, _ in rows))
+    assert min(shares) <= 1 / 3, shares
+    assert min(shares) > 0

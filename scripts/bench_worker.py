@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""One side of bench_train_step, ours or PyTorch's, in a process of its own.
+"""One side of a comparison, ours or PyTorch's, in a process of its own.
 
-    scripts/bench_worker ours notes_224 train 32 float32
+    scripts/bench_worker.py ours notes_224 train 32 float32
 
 Prints one line of JSON when it is ready: the number of parameters, the loss before the first step
 (no dropout), facts of the machine. Then each number of steps that comes in on stdin is done, after
 one that does not count, and answered by one line with the seconds it took, and the most memory that
-the process has held.
+the process has held (with `--accelerator`, of the GPU's memory).
 """
 
 from __future__ import annotations
@@ -15,22 +15,38 @@ import argparse
 import json
 import resource
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+import measuring
+
 from alexnet_jax.models.spec import Spec, shapes, spec
 
 LEARNING_RATE, MOMENTUM, L2 = 1e-3, 0.9, 5e-4
 
-Run = Callable[[int], None]  # does that many steps, and returns when they are done
+
+class Side(NamedTuple):
+    """What `main` needs of a framework."""
+
+    facts: dict[str, Any]
+    run: measuring.Run
+    peak: Callable[[], int]  # the most bytes of the accelerator's memory held so far
+
+
+class Training(NamedTuple):
+    """Our training; its `step`, (state, batch) -> (state, metrics), is still to be compiled."""
+
+    task: Any
+    step: Callable
+    state: Any
+    batch: dict[str, Any]
 
 
 def main() -> None:
@@ -40,18 +56,21 @@ def main() -> None:
     parser.add_argument("mode", choices=["train", "forward"])
     parser.add_argument("batch", type=int)
     parser.add_argument("precision", choices=["float32", "bfloat16"])
-    parser.add_argument("--torch-compile", action="store_true")
+    parser.add_argument("--torch-compile", metavar="MODE", help="compile PyTorch's net")
+    parser.add_argument("--accelerator", action="store_true", help="compute on the GPU")
     options = parser.parse_args()
-    build = ours if options.side == "ours" else partial(pytorch, compiled=options.torch_compile)
-    facts, run = build(spec(options.spec), options.mode, options.batch, options.precision)
-    print(json.dumps(facts), flush=True)
+    build = ours
+    if options.side == "pytorch":
+        device = "cuda" if options.accelerator else "cpu"
+        build = partial(pytorch, device=device, compiled=options.torch_compile)
+    side = build(spec(options.spec), options.mode, options.batch, options.precision)
+    print(json.dumps(side.facts), flush=True)
+    turn = measuring.timed(side.run)
     for request in sys.stdin:
-        run(1)  # not timed: after a wait, caches and pages first have to be had again
-        began = time.perf_counter()
-        run(int(request))
-        seconds = time.perf_counter() - began
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # KiB on Linux
-        print(json.dumps({"seconds": seconds, "peak_mib": peak / 1024}), flush=True)
+        seconds = turn(int(request))
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # KiB on Linux
+        peak = side.peak() if options.accelerator else held
+        print(json.dumps({"seconds": seconds, "peak_mib": peak / 2**20}), flush=True)
 
 
 def examples(net: Spec, batch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -67,12 +86,14 @@ def he_normal(layer: int, shape: tuple[int, ...]) -> np.ndarray:
     return numbers * np.float32(np.sqrt(2 / np.prod(shape[:-1])))
 
 
-def ours(net: Spec, mode: str, batch: int, precision: str) -> tuple[dict, Run]:
+# ---- ours ----------------------------------------------------------------------------------------
+
+
+def training(net: Spec, batch: int, precision: str) -> Training:
+    """The project's own train step, with kernels and examples that PyTorch's side has as well."""
     import jax
-    import optax
 
     from alexnet_jax import AlexNet, classification, init_state, optimizer, train_step
-    from alexnet_jax.train.environment import environment
 
     module = AlexNet(replace(net, kernel_init="zeros"), dtype=jax.numpy.dtype(precision))
     task = classification(module)
@@ -83,70 +104,95 @@ def ours(net: Spec, mode: str, batch: int, precision: str) -> tuple[dict, Run]:
     names = [name for name, _ in (*net.conv_layers(), *net.dense_layers())]
     for i, layer in enumerate([*(params["backbone"][name] for name in names), params["head"]]):
         layer["kernel"] = jax.device_put(he_normal(i, layer["kernel"].shape))
-    state = state.replace(params=params)
-
     data = jax.device_put({"image": images, "label": labels})
-    step = jax.jit(partial(train_step, task=task, tx=tx), donate_argnums=0)
-    forward = jax.jit(lambda params, images: module.apply({"params": params}, images))
-    losses = optax.softmax_cross_entropy_with_integer_labels(forward(params, data["image"]), labels)
+    step = partial(train_step, task=task, tx=tx)
+    return Training(task, step, state.replace(params=params), data)
+
+
+def ours(net: Spec, mode: str, batch: int, precision: str) -> Side:
+    import jax
+    import optax
+
+    from alexnet_jax.train.environment import environment
+
+    task, step, state, data = training(net, batch, precision)
+    forward = jax.jit(lambda params, images: task.net.apply({"params": params}, images))
+    logits = forward(state.params, data["image"])
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, data["label"])
     facts = {
-        "parameters": sum(x.size for x in jax.tree.leaves(params)),
+        "parameters": sum(x.size for x in jax.tree.leaves(state.params)),
         "loss": float(losses.mean()),
         "machine": environment(),
     }
-    del params  # its buffers are donated by the first step
 
-    def run(steps: int) -> None:
-        nonlocal state
+    def run_forward(steps: int) -> None:
         for _ in range(steps):
-            if mode == "train":
-                state, result = step(state, data)
-            else:
-                result = forward(state.params, data["image"])
-        jax.block_until_ready((state, result))
+            logits = forward(state.params, data["image"])
+        jax.block_until_ready(logits)
 
-    return facts, run
+    run = measuring.repeated(jax.jit(step, donate_argnums=0), state, data)
+    return Side(facts, run if mode == "train" else run_forward, jax_peak)
 
 
-def pytorch(net: Spec, mode: str, batch: int, precision: str, compiled: bool) -> tuple[dict, Run]:
+def jax_peak() -> int:
+    """The most bytes that jax has held on its first device; 0 where it does not tell (a CPU)."""
+    import jax
+
+    return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use", 0)
+
+
+# ---- PyTorch's -----------------------------------------------------------------------------------
+
+
+def pytorch(
+    net: Spec, mode: str, batch: int, precision: str, device: str, compiled: str | None
+) -> Side:
     import torch
 
-    images, labels = (torch.from_numpy(array) for array in examples(net, batch))
+    # On a GPU: the fastest convolutions are searched for, and float32 products may be TF32, as
+    # jax's are. Neither matters on a CPU.
+    torch.backends.cudnn.benchmark = True
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high")
+    images, labels = (torch.from_numpy(array).to(device) for array in examples(net, batch))
     images, labels = images.permute(0, 3, 1, 2), labels.long()  # NHWC memory is channels_last
-    module = pytorch_net(net).to(memory_format=torch.channels_last)
+    module = pytorch_net(net).to(device, memory_format=torch.channels_last)
     kernels = [p for p in module.parameters() if p.ndim > 1]
     biases = [p for p in module.parameters() if p.ndim == 1]
     groups = [{"params": kernels, "weight_decay": L2}, {"params": biases}]
     tx = torch.optim.SGD(groups, lr=LEARNING_RATE, momentum=MOMENTUM, fused=True)
-    called = torch.compile(module) if compiled else module
 
-    def forward() -> torch.Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+    def logits(called: Any) -> torch.Tensor:
+        with torch.autocast(device, torch.bfloat16, enabled=precision == "bfloat16"):
             return called(images)
 
-    def loss() -> torch.Tensor:
-        return torch.nn.functional.cross_entropy(forward().float(), labels)
+    def loss(called: Any) -> torch.Tensor:
+        return torch.nn.functional.cross_entropy(logits(called).float(), labels)
+
+    module.eval()
+    with torch.no_grad():
+        first_loss = loss(module).item()
+    module.train(mode == "train")
+    called = torch.compile(module, mode=compiled) if compiled else module
 
     def run(steps: int) -> None:
         for _ in range(steps):
             if mode == "train":
                 tx.zero_grad(set_to_none=True)
-                loss().backward()
+                loss(called).backward()
                 tx.step()
             else:
                 with torch.no_grad():
-                    forward()
+                    logits(called)
+        if device == "cuda":
+            torch.cuda.synchronize()
 
-    module.eval()
-    with torch.no_grad():
-        first_loss = loss().item()
-    module.train(mode == "train")
     facts = {
         "parameters": sum(p.numel() for p in module.parameters()),
         "loss": first_loss,
         "machine": {"torch": torch.__version__, "torch_threads": torch.get_num_threads()},
     }
-    return facts, run
+    return Side(facts, run, torch.cuda.max_memory_allocated)
 
 
 def pytorch_net(net: Spec) -> Any:
