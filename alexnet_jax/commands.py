@@ -19,7 +19,7 @@ from alexnet_jax.leaves import leaf_name
 from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.parts import placed
 from alexnet_jax.predict import predict_files
-from alexnet_jax.restored import find_checkpoint, load
+from alexnet_jax.restored import find_checkpoint, given, load
 from alexnet_jax.train import parallel
 from alexnet_jax.train.canvas import eval_canvas
 from alexnet_jax.train.checkpoint import load_arrays, read_meta, steps_in
@@ -143,7 +143,7 @@ def probe(
         raise ValueError(f"method is {method!r}; expected linear or knn")
     if draws < 1 or neighbours < 1 or min(shots) < 0:
         raise ValueError("draws and neighbours have to be at least 1, and shots at least 0")
-    variables, net, preprocessing = _frozen_network(source)
+    variables, net, preprocessing = frozen_network(source)
     found = assemble.open_source(data, canvas=preprocessing.canvas, seed=0)
     features = {
         name: split_features(
@@ -189,18 +189,13 @@ def probe(
     return "\n".join(lines)
 
 
-def _frozen_network(source: str) -> tuple[dict, AlexNet, Preprocessing]:
-    """(variables, network, preprocessing) of a run or of a file of weights."""
-    if Path(source).expanduser().is_file():
-        weights = read(source)
-        if weights.preprocessing is None:
-            raise ValueError(f"{source} does not say how its images are to be prepared")
-        p = Preprocessing.from_json(weights.preprocessing)
-        variables = {"params": weights.params, "batch_stats": weights.batch_stats}
-        return variables, AlexNet(weights.spec), p
-    run = load(source)
-    params = run.state.params if run.state.ema is None else run.state.ema
-    return {"params": params, **run.state.model_state}, run.task.net, run.preprocessing
+def frozen_network(source: str) -> tuple[dict, AlexNet, Preprocessing]:
+    """(variables, network, preprocessing) of a run, or of a file of weights that tells the last."""
+    found = given(source)
+    if not found.preprocessing:
+        raise ValueError(f"{source} does not say how its images are to be prepared")
+    variables = {"params": found.params, "batch_stats": found.batch_stats}
+    return variables, found.net, Preprocessing.from_json(found.preprocessing)
 
 
 def convert(source: str, target: str, spec: str | None) -> str:

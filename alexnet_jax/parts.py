@@ -49,7 +49,7 @@ class Parts(NamedTuple):
     total_steps: int
     mesh: Mesh
     stages: tuple[StageParts, ...]
-    create: Callable[[], TrainState]
+    create: Callable[..., TrainState]  # (seed=config.seed) -> fresh state of the first stage
     evaluate: Any  # (state, batch) -> sums
     predict: Any  # (state, batch) -> answers
 
@@ -85,12 +85,15 @@ def make_parts(config: Config) -> Parts:
     shape = (preprocessing.size, preprocessing.size, 3)
     settings = assemble.make_augment(config, classes)
 
-    def make_stage(stage: Stage) -> tuple[StageParts, Callable[[], TrainState]]:
+    def make_stage(stage: Stage) -> tuple[StageParts, Callable[..., TrainState]]:
         tx = assemble.make_optimizer(
             config, total_steps=total_steps, examples=examples, freeze=stage.freeze
         )
-        create = partial(init_state, seed=config.seed, task=task, tx=tx, image_shape=shape)
-        abstract = jax.eval_shape(create)
+
+        def fresh(seed: Any) -> TrainState:
+            return init_state(seed=seed, task=task, tx=tx, image_shape=shape)
+
+        abstract = jax.eval_shape(fresh, np.uint32(0))
         place = parallel.state_sharding(abstract, mesh, tx.rules)
         step = partial(
             train_canvas,
@@ -111,7 +114,8 @@ def make_parts(config: Config) -> Parts:
             step=parallel.mesh_step(step, mesh, place),
             enter=jax.jit(partial(enter, tx=tx), out_shardings=place),
         )
-        return made, jax.jit(create, out_shardings=place)
+        compiled = jax.jit(fresh, out_shardings=place)
+        return made, lambda seed=config.seed: compiled(np.uint32(seed))
 
     stages, creates = zip(*map(make_stage, assemble.make_stages(config, examples)), strict=True)
     forward = jax.tree.map(lambda x: x.sharding, without_optimizer(stages[0].target))
@@ -135,6 +139,16 @@ def make_parts(config: Config) -> Parts:
 def stage_for(parts: Parts, update: int) -> StageParts:
     """The stage that makes update number `update`, and hence the state at that step."""
     return parts.stages[stage_of(tuple(stage.begin for stage in parts.stages), update)]
+
+
+def make_update(
+    parts: Parts, update: int, state: TrainState, batch: dict
+) -> tuple[TrainState, dict]:
+    """Update number `update`, counted from 1, of the stage that it belongs to: (state, metrics)."""
+    stage = stage_for(parts, update)
+    if update - 1 == stage.begin > 0:
+        state = stage.enter(state)
+    return stage.step(state, batch)
 
 
 def frozen_up_to(tap: str | None) -> str:

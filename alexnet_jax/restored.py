@@ -17,6 +17,7 @@ from alexnet_jax.config import Config, from_json
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.leaves import differences, named_leaves
 from alexnet_jax.models import spec as specs
+from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.tasks.classification import Classification, classification
 from alexnet_jax.train.checkpoint import load_arrays, read_meta, steps_in
 from alexnet_jax.train.state import TrainState
@@ -84,8 +85,9 @@ def load(path: str | Path, which: str = "best") -> Restored:
 
 
 class Given(NamedTuple):
-    """Parameters to begin with, and what is known of them, for they may be gone later."""
+    """A network's parameters, and what is known of them, for they may be gone later."""
 
+    net: AlexNet
     params: Any
     batch_stats: Any
     where: str
@@ -104,6 +106,7 @@ def given(path: str) -> Given:
     if Path(path).expanduser().is_file():
         weights = read(path)
         return Given(
+            AlexNet(weights.spec),
             weights.params,
             weights.batch_stats,
             where=path,
@@ -117,8 +120,10 @@ def given(path: str) -> Given:
         )
     folder, step = find_checkpoint(path)
     meta, arrays = read_meta(folder, step), load_arrays(folder, step)
-    stopper, monitor = meta["stopper"], from_json(meta["config"]).stopping.monitor
+    stopper, config = meta["stopper"], from_json(meta["config"])
+    best = {config.stopping.monitor: stopper["best"]} if stopper["best_step"] == step else {}
     return Given(
+        make_net(specs.from_json(meta["spec"]), config.run.precision),
         arrays["ema"] if arrays.get("ema") is not None else arrays["params"],
         arrays.get("model_state", {}).get("batch_stats", {}),
         where=str(folder / str(step)),
@@ -128,7 +133,9 @@ def given(path: str) -> Given:
             "spec": meta["spec"]["name"],
             "classes": meta["classes"],
             "data": meta["data"]["name"],
-            "best": {monitor: stopper["best"]} if stopper["best_step"] == step else {},
+            "best": {config.stopping.monitor: stopper["best"]}
+            if stopper["best_step"] == step
+            else {},
         },
     )
 

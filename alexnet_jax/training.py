@@ -25,6 +25,7 @@ from alexnet_jax.parts import (
     evaluate_split,
     frozen_up_to,
     make_parts,
+    make_update,
     stage_for,
     train_batches,
     validation_metrics,
@@ -185,9 +186,8 @@ def _fit(
                 progress.update(number)
                 stage = stage_for(parts, number)
                 if number - 1 == stage.begin > 0:
-                    state = stage.enter(state)
                     folder.say(f"From step {number} on, {frozen_up_to(stage.freeze)}")
-                return stage.step(state, batch)
+                return make_update(parts, number, state, batch)
 
             return fit(
                 at,

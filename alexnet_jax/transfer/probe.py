@@ -30,7 +30,7 @@ def linear_probe(
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     strengths: Sequence[float] = STRENGTHS,
 ) -> Probe:
-    """Ridge regression of values [N, D] onto one-hot labels [N], in its dual form (N x N).
+    """Ridge regression of values [N, D] onto one-hot labels [N].
 
     The strength of the penalty is the one with most right answers on `validation` (values,
     labels); without it, of leave-one-out, which ridge regression gives in closed form (Golub,
@@ -42,19 +42,19 @@ def linear_probe(
     x, mean = _centred(values)
     targets = np.eye(classes)[labels]
     middle = targets.mean(axis=0)
-    eigenvalues, vectors = np.linalg.eigh(x @ x.T)
-    eigenvalues = np.maximum(eigenvalues, 0.0)
+    eigenvalues, vectors = _principal(x)
     rotated = vectors.T @ (targets - middle)
+    unit = max((x**2).sum() / len(x), np.finfo(float).tiny)
 
     best: tuple[tuple[int, float], float, np.ndarray] | None = None
     for strength in strengths:
-        penalty = strength * max(eigenvalues.mean(), np.finfo(float).tiny)
-        inverse = 1.0 / (eigenvalues + penalty)
+        inverse = 1.0 / (eigenvalues + strength * unit)
         dual = vectors @ (inverse[:, None] * rotated)
         if validation is None:
             # The centring takes part of every left-out example, hence 1 / N more.
-            own = 1.0 / len(x) + (vectors**2) @ (eigenvalues * inverse)
-            fitted = targets - penalty * dual
+            shrunk = eigenvalues * inverse
+            own = 1.0 / len(x) + (vectors**2) @ shrunk
+            fitted = middle + vectors @ (shrunk[:, None] * rotated)
             scores = (fitted - own[:, None] * targets) / np.maximum(1.0 - own, 1e-12)[:, None]
             true = labels
         else:
@@ -106,6 +106,17 @@ def _check(values: np.ndarray, labels: np.ndarray, classes: int) -> None:
         raise ValueError(f"{len(values)} rows of features for {len(labels)} labels")
     if absent := sorted(set(range(classes)) - set(labels.tolist())):
         raise ValueError(f"no training example of class {', '.join(map(str, absent))}")
+
+
+def _principal(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Eigenvalues [R] above zero of x x^T and its eigenvectors [N, R], by the smaller product."""
+    if len(x) <= x.shape[1]:
+        eigenvalues, vectors = np.linalg.eigh(x @ x.T)
+        kept = eigenvalues > len(x) * np.finfo(float).eps * eigenvalues[-1]
+        return eigenvalues[kept], vectors[:, kept]
+    eigenvalues, axes = np.linalg.eigh(x.T @ x)
+    kept = eigenvalues > len(x) * np.finfo(float).eps * eigenvalues[-1]
+    return eigenvalues[kept], x @ axes[:, kept] / np.sqrt(eigenvalues[kept])
 
 
 def _centred(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
