@@ -133,9 +133,7 @@ def given(path: str) -> Given:
             "spec": meta["spec"]["name"],
             "classes": meta["classes"],
             "data": meta["data"]["name"],
-            "best": {config.stopping.monitor: stopper["best"]}
-            if stopper["best_step"] == step
-            else {},
+            "best": best,
         },
     )
 
