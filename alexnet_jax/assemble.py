@@ -9,17 +9,21 @@ from typing import Any
 import jax.numpy as jnp
 
 from alexnet_jax.cache import cache_folder
-from alexnet_jax.config import Config, parse_rules
+from alexnet_jax.config import Config, Stopping, parse_rules
 from alexnet_jax.data.augment import Augment
 from alexnet_jax.data.loader import Crop
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.data.sources.base import Source
 from alexnet_jax.models.alexnet import AlexNet
+from alexnet_jax.models.fcn import FCN
 from alexnet_jax.models.spec import Spec, smallest_size, spec
 from alexnet_jax.optim import schedules
 from alexnet_jax.optim.chain import Optimizer, optimizer
 from alexnet_jax.optim.rules import Rules
-from alexnet_jax.tasks.classification import Classification, classification
+from alexnet_jax.tasks.base import Task
+from alexnet_jax.tasks.classification import classification
+from alexnet_jax.tasks.registry import task_type
+from alexnet_jax.tasks.segmentation import segmentation
 from alexnet_jax.transfer.discriminative import lr_decay_rules
 from alexnet_jax.transfer.freeze import freeze_rules
 from alexnet_jax.transfer.stages import Stage, plan
@@ -41,6 +45,10 @@ def open_source(data: str, *, canvas: int, seed: int, data_dir: str | None = Non
         return source(data.removeprefix("street/"), size=canvas, cache_dir=cache_folder())
     path = Path(data).expanduser()
     if path.exists() or data.startswith((".", "/", "~")):
+        from alexnet_jax.data.sources.masks import from_mask_folder, is_mask_folder
+
+        if path.is_dir() and is_mask_folder(path):
+            return from_mask_folder(path, seed=seed)
         from alexnet_jax.data.sources.folder import from_folder
 
         return from_folder(path, seed=seed)
@@ -55,16 +63,34 @@ def make_spec(config: Config, classes: int) -> Spec:
     return spec(config.spec, num_classes=classes, **changes)
 
 
-def make_task(config: Config, classes: int) -> Classification:
-    """The network with its losses and metrics."""
-    net = make_net(make_spec(config, classes), config.run.precision)
-    return classification(net, config.run.label_smoothing)
+def make_task(config: Config, spec: Spec) -> Task:
+    """The config's task on the network of a spec; raises ValueError for an unknown one."""
+    task_type(config.task)
+    precision, smoothing = config.run.precision, config.run.label_smoothing
+    if config.task == "segmentation":
+        net = FCN(spec, **_numbers(precision), skips=config.segmentation.skips)
+        return segmentation(net, smoothing)
+    return classification(make_net(spec, precision), smoothing)
 
 
 def make_net(spec: Spec, precision: str) -> AlexNet:
-    """The network of a spec under one of config.PRECISIONS."""
+    """The classifier of a spec under one of config.PRECISIONS."""
+    return AlexNet(spec, **_numbers(precision))
+
+
+def _numbers(precision: str) -> dict[str, Any]:
+    """A network's settings under one of config.PRECISIONS."""
     exact = precision == "exact"
-    return AlexNet(spec, dtype=jnp.dtype("float32" if exact else precision), exact=exact)
+    return {"dtype": jnp.dtype("float32" if exact else precision), "exact": exact}
+
+
+def with_monitor(config: Config, task: Task) -> Config:
+    """The config, stopping on the task's own metric where it says nothing else."""
+    stopping, (metric, mode) = config.stopping, task.monitor
+    if stopping.monitor != Stopping().monitor:
+        return config
+    stopping = dataclasses.replace(stopping, monitor=f"validation/{metric}", mode=mode)
+    return dataclasses.replace(config, stopping=stopping)
 
 
 def make_preprocessing(config: Config) -> Preprocessing:
@@ -89,6 +115,11 @@ def file_crop(config: Config) -> Crop | None:
     """What the decoder cuts out of each file; None for its centre."""
     if not config.input.crop_files:
         return None
+    if config.task != "classification":
+        raise ValueError(
+            f"input.crop_files goes with classification, not {config.task}: its crops move no "
+            "annotations; augment.crop resized does"
+        )
     if config.augment.crop != "resized":
         raise ValueError(
             f"input.crop_files goes with augment.crop resized, not {config.augment.crop}"

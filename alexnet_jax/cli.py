@@ -107,7 +107,7 @@ def _train(argv: list[str]) -> int:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Count a run's right answers on a split, every example once."""
+    """Count a run's right answers, or pixels, on a split, every example once."""
 
     run: Positional[Annotated[str, arg(metavar="RUN")]]
     """Run folder (its best checkpoint), or one checkpoint."""
@@ -134,6 +134,8 @@ class Predict:
     """text or json."""
     top: int = 5
     """Classes to tell per picture."""
+    out: str | None = None
+    """Folder for what is drawn (segmentation); by default that of each picture."""
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from alexnet_jax.train.canvas import eval_canvas
 from alexnet_jax.train.checkpoint import load_arrays, read_meta, steps_in
 from alexnet_jax.train.environment import environment
 from alexnet_jax.train.evaluate import evaluate as evaluate_batches
-from alexnet_jax.train.evaluate import means, ten_view_step
+from alexnet_jax.train.evaluate import ten_view_step
 from alexnet_jax.transfer.features import split_features
 from alexnet_jax.transfer.probe import answers, few_per_class, linear_probe, nearest_neighbours
 from alexnet_jax.weights import of_run, read, write
@@ -34,19 +34,21 @@ from alexnet_jax.weights import of_run, read, write
 def evaluate(
     run: str, data: str | None, split: str, which: str, views: int, batch_size: int
 ) -> str:
-    """Right answers, metrics and count of a split; the same on any number of devices."""
+    """Counts and metrics of a split; the same on any number of devices."""
     if views not in (1, 10):
         raise ValueError(f"views is {views}; expected 1 or 10")
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected at least 1")
     restored = load(run, which)
     config, p, task = restored.config, restored.preprocessing, restored.task
+    if views == 10 and task.name != "classification":
+        raise ValueError(f"ten views are averaged for classification, not for {task.name}")
     source = assemble.open_source(
         data or config.data, canvas=p.canvas, seed=config.seed, data_dir=config.input.data_dir
     )
-    if source.classes != restored.classes:
+    if (classes := task.classes(source)) != restored.classes:
         raise ValueError(
-            f"{source.name} has the classes {', '.join(source.classes)}; the network was trained "
+            f"{source.name} has the classes {', '.join(classes)}; the network was trained "
             f"on {', '.join(restored.classes)}"
         )
     if split not in source.splits:
@@ -55,34 +57,47 @@ def evaluate(
     state = jax.device_put(restored.state, parallel.replicated(mesh))
     step = partial(ten_view_step if views == 10 else eval_canvas, task=task, preprocessing=p)
     ways = mesh.shape[parallel.AXIS]
-    reader = Reader(source.splits[split], canvas=p.canvas, workers=config.input.workers)
+    reader = Reader(
+        source.splits[split],
+        canvas=p.canvas,
+        workers=config.input.workers,
+        annotations=task.annotations,
+    )
     batches = evaluation_batches(reader, batch_size=-(-batch_size // ways) * ways)
     compiled = parallel.mesh_eval(step, mesh, parallel.replicated(mesh))
     sums = evaluate_batches(compiled, state, placed(batches, mesh))
-    correct, count = map(round, sums["top1"])
-    lines = [f"{restored.path}  on {source.name} {split}", f"correct  {correct} of {count}"]
-    lines += [f"{name:8} {value!r}" for name, value in means(sums).items()]
+    lines = [f"{restored.path}  on {source.name} {split}"]
+    counts = task.counts(sums)
+    if "correct" in counts:
+        lines.append(f"correct  {counts['correct']} of {counts['count']}")
+        counts = {}
+    lines += [f"{name:8} {value!r}" for name, value in (counts | task.metrics(sums)).items()]
     notes = list(source.notes)
     if data is None and source.fingerprint != restored.meta["data"]["fingerprint"]:
         notes.append("the data are not those of the run: their fingerprint differs")
     return "\n".join([*lines, *(f"note: {note}" for note in notes)])
 
 
-def predict(run: str, images: tuple[str, ...], format: str, top: int) -> str:
-    """Ranked classes of each picture."""
+def predict(
+    run: str, images: tuple[str, ...], format: str, top: int, out: str | None = None
+) -> str:
+    """Ranked classes of each picture, and where the answer was drawn."""
     _check_format(format)
     if not images:
         raise ValueError("no pictures given; usage: predict RUN IMAGE...")
     if top < 1:
         raise ValueError(f"top is {top}; expected at least 1")
-    answers = predict_files(load(run), list(images), top)
+    answers = predict_files(load(run), list(images), top, out)
     if format == "json":
         return json.dumps(answers, indent=2, ensure_ascii=False)
-    return "\n".join(
-        f"{a['image']}\n"
-        + "\n".join(f"  {p['probability']:7.2%}  {p['class']}" for p in a["predictions"])
-        for a in answers
-    )
+    lines = []
+    for answer in answers:
+        lines.append(answer["image"])
+        for said in answer["predictions"]:
+            share = said["probability"] if "probability" in said else said["share"]
+            lines.append(f"  {share:7.2%}  {said['class']}")
+        lines += [f"  {name}: {path}" for name, path in answer.get("files", {}).items()]
+    return "\n".join(lines)
 
 
 def inspect(path: str, format: str) -> str:
@@ -104,6 +119,7 @@ def inspect(path: str, format: str) -> str:
         "last_step": last,
         "stopper": meta["stopper"],
         "data": meta["data"],
+        "task": meta["task"],
         "classes": meta["classes"],
         "spec": meta["spec"]["name"],
         "preprocessing": meta["preprocessing"],

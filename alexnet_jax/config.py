@@ -97,6 +97,7 @@ class Stopping:
     """When to stop early; patience stands at the top."""
 
     monitor: str = "validation/top1"
+    """In another task than classification by default its own, such as validation/mean_iou."""
     mode: str = "max"
     """min or max."""
     min_delta: float = 0.0
@@ -111,6 +112,14 @@ class Stopping:
         better = "min" if self.monitor.endswith("/loss") else self.mode
         _require(self, "mode", self.mode == better, f"min, since {self.monitor} is to fall")
         _require(self, "min_delta", self.min_delta >= 0, "at least 0")
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """How the task segmentation comes from the scores of a deep layer to those of pixels."""
+
+    skips: tuple[str, ...] = ("pool2", "pool1")
+    """Taps whose own scores refine them, the deepest first; pool2 pool1 is FCN-8s."""
 
 
 @dataclass(frozen=True)
@@ -194,8 +203,11 @@ class Run:
 class Config:
     """Train an AlexNet."""
 
+    task: str = "classification"
+    """classification or segmentation."""
     data: str = "street/a"
-    """street/a, street/b, an image folder, or a prepared tensorflow-datasets set by name."""
+    """street/a, street/b, an image folder, or a prepared tensorflow-datasets set by name; for
+    segmentation street/scenes, or a folder with train/, trainannot/ and classes.txt."""
     spec: str = "small"
     """small, notes_224, notes_227, original_2012, bvlc_alexnet, caffenet, one_weird_trick or
     batchnorm."""
@@ -221,6 +233,7 @@ class Config:
     augment: Augment = field(default_factory=Augment)
     plateau: OnPlateau = field(default_factory=OnPlateau)
     stopping: Stopping = field(default_factory=Stopping)
+    segmentation: Segmentation = field(default_factory=Segmentation)
     input: Input = field(default_factory=Input)
     run: Run = field(default_factory=Run)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from datetime import timedelta
+from functools import partial
 
 import jax
 
@@ -22,10 +23,15 @@ def dry_run(config: Config) -> None:
     parts = make_parts(config)
     spec, p = parts.task.net.spec, parts.preprocessing
     print(f"{parts.source.name}: " + ", ".join(f"{n} {len(r)}" for n, r in parts.readers.items()))
-    print(f"classes: {', '.join(parts.source.classes)}")
+    print(f"{parts.task.name}, classes: {', '.join(parts.classes)}")
     print(f"{spec.name} on {p.size}x{p.size} px, cut out of {p.canvas}x{p.canvas}:")
     forms = convolution_forms(parts.task.net, p.size, config.batch_size)
-    for tap, shape in shapes(spec, p.size):
+    images = jax.ShapeDtypeStruct((1, p.size, p.size, 3), parts.task.net.dtype)
+    target = parts.stages[0].target
+    variables = {"params": target.params, **target.model_state}
+    _, taps = jax.eval_shape(partial(parts.task.net.apply, taps=True), variables, images)
+    for tap, _ in shapes(spec, p.size):
+        shape = taps[tap].shape[1:]
         print(f"  {tap:8} {'x'.join(map(str, shape)):12} {forms.get(tap, '')}".rstrip())
     stage = parts.stages[0]
     print(format_table(stage.tx.rules.table(stage.target.params)))

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from alexnet_jax.config import to_json
 from alexnet_jax.data.decode import canvas, decode_rgb
+from alexnet_jax.data.preprocess import center_crop
 from alexnet_jax.optim.rules import format_table
-from alexnet_jax.parts import Parts, evaluate_split, predict_split, stage_for
+from alexnet_jax.parts import Parts, evaluate_split, predict_rows, predict_split, stage_for
 from alexnet_jax.report.against import read_run
 from alexnet_jax.report.command import changed
+from alexnet_jax.report.examples import Example
 from alexnet_jax.report.page import Mistake, RunSummary, page
 from alexnet_jax.report.transfer import TransferSummary
 from alexnet_jax.train.checkpoint import Checkpoints
-from alexnet_jax.train.evaluate import confusion, means
 from alexnet_jax.train.loop import EPOCH_LIMIT, Position
 from alexnet_jax.train.run import RunFolder
 from alexnet_jax.train.state import TrainState
-
-WORST = 24  # mistakes that the report shows
 
 
 def finish(parts: Parts, folder: RunFolder, at: Position, reason: str, command: str) -> None:
@@ -40,42 +39,50 @@ def finish(parts: Parts, folder: RunFolder, at: Position, reason: str, command: 
         folder.write_json("results.json", results)
     folder.write_text("report.html", page(_summary(parts, folder, at, state, results, command)))
     for split, figures in results["splits"].items():
-        folder.say(
-            f"{split}: {figures['correct']} of {figures['count']} right "
-            f"({figures['top1']:.2%}), loss {figures['loss']:.4f}"
-        )
+        folder.say(f"{split}: {described(figures, parts.task.monitor[0])}")
     folder.say(f"{reason}: best at step {best_step}, last step {at.step}")
     folder.say(f"report: {folder.path / 'report.html'}")
 
 
 def _known(folder: RunFolder, end: Mapping[str, Any]) -> dict[str, Any]:
-    """results.json if it is of this end and whole; one of an earlier version has no confusion."""
+    """results.json if it is of this end and whole; one of an earlier version may lack findings."""
     if not (folder.path / "results.json").exists():
         return {}
     results = folder.read_json("results.json")
     same = {name: results.get(name) for name in end} == end
-    return results if same and "confusion" in results else {}
+    return results if same and ("findings" in results or "confusion" in results) else {}
 
 
 def _judged(parts: Parts, state: TrainState) -> dict[str, Any]:
-    """All of results.json that reads whole splits; `mistakes` are those of confusion's split."""
+    """All of results.json that reads whole splits; `findings` names the split of the rest."""
     source = parts.source
     split = "test" if "test" in parts.readers else "validation"
     splits = {s: _figures(parts, state, s) for s in ("validation", "test") if s in parts.readers}
-    answers = predict_split(parts, state, split)
-    counts = confusion(answers["true"], answers["label"], len(source.classes))
+    findings = parts.task.findings(predict_split(parts, state, split), parts.classes)
+    if "confusion" in findings:
+        of = {"split": split, "classes": list(parts.classes)}
+        findings["confusion"] = of | {"counts": findings["confusion"]}
+        if "unit" in findings:
+            findings["confusion"]["unit"] = findings.pop("unit")
     return {
         "splits": splits,
         "data": {fact: getattr(source, fact) for fact in ("name", "version", "fingerprint")},
-        "confusion": {"split": split, "classes": list(source.classes), "counts": counts.tolist()},
-        "mistakes": _mistakes(answers),
+        "findings": split,
+        **findings,
     }
 
 
 def _figures(parts: Parts, state: TrainState, split: str) -> dict[str, float]:
     sums = evaluate_split(parts, state, split)
-    correct, count = map(round, sums["top1"])
-    return {"correct": correct, "count": count, **means(sums)}
+    return {**parts.task.counts(sums), **parts.task.metrics(sums)}
+
+
+def described(figures: Mapping[str, float], metric: str) -> str:
+    """A split's figures in a line."""
+    good = f"{metric} {figures[metric]:.2%}"
+    if "correct" in figures:
+        good = f"{figures['correct']} of {figures['count']} right ({figures[metric]:.2%})"
+    return f"{good}, loss {figures['loss']:.4f}"
 
 
 def _summary(
@@ -87,13 +94,16 @@ def _summary(
     command: str,
 ) -> RunSummary:
     config, source = parts.config, parts.source
-    split = results["confusion"]["split"]
+    split = results["findings"] if "findings" in results else results["confusion"]["split"]
+    task = parts.task
     rows = folder.read()
     best = next((row for row in rows if row["step"] == results["best_step"]), None)
     params = state.params if state.ema is None else state.ema
     run, tx = folder.path, stage_for(parts, results["best_step"]).tx
     return RunSummary(
-        title=f"{parts.task.net.spec.name} on {source.name}",
+        title=f"{task.net.spec.name} on {source.name}",
+        metric=task.monitor[0],
+        unit=results.get("confusion", {}).get("unit", "examples"),
         monitor=config.stopping.monitor,
         stop_reason="COMPLETED" if results["reason"] == EPOCH_LIMIT else results["reason"],
         last_step=at.step,
@@ -105,9 +115,11 @@ def _summary(
         best_step=at.stopper.best_step,
         best_epoch=None if best is None else best["epoch"],
         results=results["splits"],
-        classes=source.classes,
-        confusion=np.asarray(results["confusion"]["counts"]),
-        mistakes=[_shown(parts, split, mistake) for mistake in results["mistakes"]],
+        classes=parts.classes,
+        confusion=np.asarray(results["confusion"]["counts"]) if "confusion" in results else None,
+        per_class=results.get("per_class", {}),
+        mistakes=[_shown(parts, split, mistake) for mistake in results.get("mistakes", ())],
+        examples=_examples(parts, state, split, results.get("examples", ())),
         conv1=np.asarray(params["backbone"]["conv1"]["kernel"], np.float32),
         notes=source.notes,
         bad_images=tuple(f"{name}: {why}" for name, why in parts.readers["train"].bad.items()),
@@ -150,22 +162,6 @@ def _transfer(
     )
 
 
-def _mistakes(answers: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    """The wrong answers that were given with most confidence: example, classes by index."""
-    probability = answers["probability"].max(axis=1)
-    wrong = np.flatnonzero(answers["label"] != answers["true"])
-    worst = wrong[np.argsort(-probability[wrong], kind="stable")][:WORST]
-    return [
-        {
-            "index": int(answers["index"][row]),
-            "true": int(answers["true"][row]),
-            "predicted": int(answers["label"][row]),
-            "probability": float(probability[row]),
-        }
-        for row in worst
-    ]
-
-
 def _shown(parts: Parts, split: str, mistake: Mapping[str, Any]) -> Mistake:
     source, index = parts.source.splits[split], mistake["index"]
     name = source.name(index)
@@ -176,6 +172,26 @@ def _shown(parts: Parts, split: str, mistake: Mapping[str, Any]) -> Mistake:
         probability=mistake["probability"],
         name=name,
     )
+
+
+def _examples(
+    parts: Parts, state: TrainState, split: str, told: Sequence[Mapping[str, Any]]
+) -> list[Example]:
+    """The examples that were chosen, answered once more to be drawn."""
+    if not told:
+        return []
+    source, p = parts.source.splits[split], parts.preprocessing
+    rows = [one["index"] for one in told]
+    shown = []
+    for one, answer in zip(told, predict_rows(parts, state, split, rows), strict=True):
+        name = source.name(one["index"])
+        canvas = _picture(source[one["index"]], name, p.canvas)
+        image = np.asarray(center_crop(canvas, p.size))
+        drawn = parts.task.draw(image, answer)
+        shown.append(
+            Example(image, drawn["truth"], drawn["answer"], one["rank"], one["said"], name)
+        )
+    return shown
 
 
 def _picture(example: dict, name: str, size: int) -> np.ndarray:

@@ -13,13 +13,14 @@ from jax.sharding import Mesh
 
 from alexnet_jax import assemble
 from alexnet_jax.config import Config
-from alexnet_jax.data.loader import Reader, evaluation_batches, training_batches
+from alexnet_jax.data.loader import Reader, blank, evaluation_batches, training_batches
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.data.sources.base import Source, Split, Subset
 from alexnet_jax.optim.chain import Optimizer
-from alexnet_jax.tasks.classification import Classification
+from alexnet_jax.tasks.base import Task
+from alexnet_jax.tasks.registry import task_type
 from alexnet_jax.train import parallel
-from alexnet_jax.train.canvas import eval_canvas, predict_canvas, train_canvas
+from alexnet_jax.train.canvas import answer_canvas, eval_canvas, train_canvas
 from alexnet_jax.train.evaluate import HostSums, evaluate, predictions
 from alexnet_jax.train.state import TrainState, init_state
 from alexnet_jax.transfer.stages import Stage, enter, stage_of
@@ -41,17 +42,18 @@ class StageParts(NamedTuple):
 class Parts(NamedTuple):
     """What a run is made of. Evaluation and prediction take states without an optimizer's."""
 
-    config: Config
+    config: Config  # with the task's own monitor where it names none
     source: Source
     readers: dict[str, Reader]
+    classes: tuple[str, ...]
     preprocessing: Preprocessing
-    task: Classification
+    task: Task
     total_steps: int
     mesh: Mesh
     stages: tuple[StageParts, ...]
     create: Callable[..., TrainState]  # (seed=config.seed) -> fresh state of the first stage
     evaluate: Any  # (state, batch) -> sums
-    predict: Any  # (state, batch) -> answers
+    predict: Any  # (state, batch) -> answers and truth
 
 
 def make_parts(config: Config) -> Parts:
@@ -59,6 +61,7 @@ def make_parts(config: Config) -> Parts:
 
     Raises ValueError or FileNotFoundError that names the setting or the file.
     """
+    kind = task_type(config.task)
     preprocessing = assemble.make_preprocessing(config)
     source = assemble.open_source(
         config.data,
@@ -66,6 +69,7 @@ def make_parts(config: Config) -> Parts:
         seed=config.seed,
         data_dir=config.input.data_dir,
     )
+    classes = kind.classes(source)
     readers = {
         name: Reader(
             _first(split, config.input.examples) if name == "train" else split,
@@ -73,17 +77,19 @@ def make_parts(config: Config) -> Parts:
             workers=config.input.workers,
             memory=int(config.input.memory * 2**30),
             crop=assemble.file_crop(config) if name == "train" else None,
+            annotations=kind.annotations,
         )
         for name, split in source.splits.items()
     }
-    classes, examples = len(source.classes), len(readers["train"])
-    task = assemble.make_task(config, classes)
+    examples = len(readers["train"])
+    task = assemble.make_task(config, assemble.make_spec(config, len(classes)))
+    config = assemble.with_monitor(config, task)
     total_steps = assemble.total_steps(config, examples)
     mesh = parallel.make_mesh(model=config.run.model_devices)
     parallel.check_batch_size(config.batch_size, mesh)
 
     shape = (preprocessing.size, preprocessing.size, 3)
-    settings = assemble.make_augment(config, classes)
+    settings = assemble.make_augment(config, len(classes))
 
     def make_stage(stage: Stage) -> tuple[StageParts, Callable[..., TrainState]]:
         tx = assemble.make_optimizer(
@@ -120,11 +126,12 @@ def make_parts(config: Config) -> Parts:
     stages, creates = zip(*map(make_stage, assemble.make_stages(config, examples)), strict=True)
     forward = jax.tree.map(lambda x: x.sharding, without_optimizer(stages[0].target))
     evaluate_canvases = partial(eval_canvas, task=task, preprocessing=preprocessing)
-    predict_canvases = partial(predict_canvas, task=task, preprocessing=preprocessing)
+    answer_canvases = partial(answer_canvas, task=task, preprocessing=preprocessing)
     return Parts(
         config=config,
         source=source,
         readers=readers,
+        classes=classes,
         preprocessing=preprocessing,
         task=task,
         total_steps=total_steps,
@@ -132,7 +139,7 @@ def make_parts(config: Config) -> Parts:
         stages=stages,
         create=creates[0],
         evaluate=parallel.mesh_eval(evaluate_canvases, mesh, forward),
-        predict=parallel.mesh_eval(predict_canvases, mesh, forward),
+        predict=parallel.mesh_eval(answer_canvases, mesh, forward),
     )
 
 
@@ -172,22 +179,23 @@ def train_batches(parts: Parts, step: int) -> Generator[dict, None, None]:
 
 def split_batches(parts: Parts, split: str) -> Generator[dict, None, None]:
     """A split's evaluation batches, on the devices."""
+    batches = evaluation_batches(parts.readers[split], batch_size=evaluation_size(parts))
+    return placed(batches, parts.mesh)
+
+
+def evaluation_size(parts: Parts) -> int:
+    """Rows of an evaluation batch: enough, and the same number for each device."""
     ways = parts.mesh.shape[parallel.AXIS]
-    size = -(-max(parts.config.batch_size, EVALUATION_BATCH) // ways) * ways
-    return placed(evaluation_batches(parts.readers[split], batch_size=size), parts.mesh)
+    return -(-max(parts.config.batch_size, EVALUATION_BATCH) // ways) * ways
 
 
 def validation_metrics(parts: Parts) -> tuple[str, ...]:
     """Names of what evaluation measures, found without computing anything."""
-    rows, side = parts.config.batch_size, parts.preprocessing.canvas
-    batch = {
-        "image": jax.ShapeDtypeStruct((rows, side, side, 3), np.uint8),
-        "label": jax.ShapeDtypeStruct((rows,), np.int32),
-        "valid": jax.ShapeDtypeStruct((rows,), np.bool_),
-        "index": jax.ShapeDtypeStruct((rows,), np.int32),
-    }
+    batch = blank(parts.config.batch_size, parts.preprocessing.canvas, parts.task.annotations)
     state = without_optimizer(parts.stages[0].target)
-    return tuple(f"validation/{m}" for m in jax.eval_shape(parts.evaluate, state, batch))
+    sums = jax.eval_shape(parts.evaluate, state, batch)
+    nothing = jax.tree.map(lambda x: np.zeros(x.shape), sums)
+    return tuple(f"validation/{name}" for name in parts.task.metrics(nothing))
 
 
 def evaluate_split(parts: Parts, state: TrainState, split: str) -> HostSums:
@@ -196,8 +204,21 @@ def evaluate_split(parts: Parts, state: TrainState, split: str) -> HostSums:
 
 
 def predict_split(parts: Parts, state: TrainState, split: str) -> dict[str, Any]:
-    """The answers for a whole split."""
+    """The answers for a whole split, and the truth."""
     return predictions(parts.predict, without_optimizer(state), split_batches(parts, split))
+
+
+def predict_rows(parts: Parts, state: TrainState, split: str, rows: list[int]) -> list[dict]:
+    """The answers for some examples of a split, and the truth, one after the other."""
+    reader = parts.readers[split]
+    some = Reader(
+        Subset(reader.split, np.asarray(rows)),
+        canvas=reader.canvas,
+        annotations=reader.annotations,
+    )
+    batches = placed(evaluation_batches(some, batch_size=evaluation_size(parts)), parts.mesh)
+    found = predictions(parts.predict, without_optimizer(state), batches)
+    return [{name: values[i] for name, values in found.items()} for i in range(len(rows))]
 
 
 def placed(batches: Generator[dict, None, None], mesh: Mesh) -> Generator[dict, None, None]:

@@ -1,4 +1,8 @@
-"""What a trained network sees on pictures: files in, ranked classes out."""
+"""What a trained network sees on pictures: files in; ranked classes out, and the answer drawn.
+
+A network sees the square in the middle of a picture, as in training. What is drawn has the
+picture's own size: maps of classes are laid back onto the square, and are void beside it.
+"""
 
 from __future__ import annotations
 
@@ -8,38 +12,96 @@ from typing import Any
 
 import jax
 import numpy as np
+from PIL import Image
 
 from alexnet_jax.data.decode import canvas, decode_rgb
+from alexnet_jax.data.preprocess import Preprocessing
+from alexnet_jax.data.window import VOID
 from alexnet_jax.restored import Restored
+from alexnet_jax.tasks.palette import palette
 from alexnet_jax.train.canvas import predict_canvas
 
 BATCH = 32  # one compiled shape; the last batch is filled up
 
 
-def predict_files(restored: Restored, paths: list[str], top: int = 5) -> list[dict[str, Any]]:
+def predict_files(
+    restored: Restored, paths: list[str], top: int = 5, out: str | None = None
+) -> list[dict[str, Any]]:
     """[{"image": path, "predictions": [{"class", "probability"}, ...]}, ...], best class first.
 
-    Raises FileNotFoundError, or BadImage with the file's name.
+    Segmentation gives "share" (of the square seen) for "probability", and writes beside each
+    picture, or into the folder `out`, what it names under "files": `mask`, NAME_mask.png, a PNG of
+    class indices with a palette; and `answer`, NAME_answer.png, the picture with its classes
+    painted over. Files of these names are replaced.
+
+    Raises FileNotFoundError, or BadImage with the file's name; ValueError where two pictures' files
+    would have one name.
     """
-    p = restored.preprocessing
+    p, task = restored.preprocessing, restored.task
     images = [canvas(decode_rgb(_read(path), path), p.canvas) for path in paths]
-    step = jax.jit(partial(predict_canvas, task=restored.task, preprocessing=p))
-    rows: list[np.ndarray] = []
+    step = jax.jit(partial(predict_canvas, task=task, preprocessing=p))
+    answers: list[dict[str, np.ndarray]] = []
     for start in range(0, len(images), BATCH):
         chunk = images[start : start + BATCH]
         padded = chunk + [np.zeros_like(images[0])] * (BATCH - len(chunk))
-        answer = step(restored.state, {"image": np.stack(padded)})
-        rows.extend(np.asarray(answer["probability"])[: len(chunk)])
-    return [
-        {
-            "image": path,
-            "predictions": [
-                {"class": restored.classes[i], "probability": float(row[i])}
-                for i in np.argsort(-row, kind="stable")[:top]
-            ],
-        }
-        for path, row in zip(paths, rows, strict=True)
+        found = jax.device_get(step(restored.state, {"image": np.stack(padded)}))
+        answers += [{name: x[row] for name, x in found.items()} for row in range(len(chunk))]
+    told: list[dict[str, Any]] = [
+        {"image": path, "predictions": task.tell(answer, restored.classes, top)}
+        for path, answer in zip(paths, answers, strict=True)
     ]
+    written: dict[Path, str] = {}
+    for path, answer, one in zip(paths, answers, told, strict=True):
+        files = _files(path, answer, restored, out)
+        if not files:
+            continue
+        for file, picture in files.values():
+            if written.setdefault(file, path) != path:
+                raise ValueError(f"{written[file]} and {path} would both be drawn as {file}")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            picture.save(file)
+        one["files"] = {name: str(file) for name, (file, _) in files.items()}
+    return told
+
+
+def _files(
+    path: str, answer: dict[str, np.ndarray], restored: Restored, out: str | None
+) -> dict[str, tuple[Path, Image.Image]]:
+    """{name: (where, picture)} of all that is drawn of an answer."""
+    maps = {name: x for name, x in answer.items() if x.ndim == 2 and x.dtype == np.uint8}
+    if not maps:
+        return {}
+    image = decode_rgb(_read(path), path)
+    laid = {n: lay_back(x, image.shape[:2], restored.preprocessing) for n, x in maps.items()}
+    pictures = {name: indexed(x) for name, x in laid.items()}
+    drawn = restored.task.draw(image, {**answer, **laid})
+    pictures |= {name: Image.fromarray(pixels) for name, pixels in drawn.items()}
+    file = Path(path).expanduser()
+    folder = file.parent if out is None else Path(out).expanduser()
+    return {name: (folder / f"{file.stem}_{name}.png", x) for name, x in pictures.items()}
+
+
+def lay_back(mask: np.ndarray, shape: tuple[int, int], p: Preprocessing) -> np.ndarray:
+    """A map uint8 [size, size] of the network's input in a picture's pixels, uint8 [H, W].
+
+    The way back from `decode.canvas` and the centre crop, by nearest pixel; `VOID` beside it.
+    """
+    side, margin = min(shape), (p.canvas - p.size) // 2
+    found = []
+    for length in shape:
+        at = (np.arange(length) + 0.5 - (length - side) / 2) * p.canvas / side - margin
+        found.append(np.floor(at).astype(int))
+    rows, columns = found
+    inside = [(index >= 0) & (index < p.size) for index in found]
+    laid = mask[rows.clip(0, p.size - 1)[:, None], columns.clip(0, p.size - 1)]
+    return np.where(inside[0][:, None] & inside[1], laid, np.uint8(VOID))
+
+
+def indexed(mask: np.ndarray) -> Image.Image:
+    """Class indices uint8 [H, W] as a picture with a palette."""
+    picture = Image.fromarray(mask)
+    picture.putpalette(palette().ravel().tolist())
+    return picture
 
 
 def _read(path: str) -> bytes:

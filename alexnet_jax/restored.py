@@ -12,15 +12,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from alexnet_jax.assemble import make_net
+from alexnet_jax.assemble import make_net, make_task
 from alexnet_jax.config import Config, from_json
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.leaves import differences, named_leaves
 from alexnet_jax.models import spec as specs
 from alexnet_jax.models.alexnet import AlexNet
-from alexnet_jax.tasks.classification import Classification, classification
+from alexnet_jax.tasks.base import Task
 from alexnet_jax.train.checkpoint import load_arrays, read_meta, steps_in
 from alexnet_jax.train.state import TrainState
+from alexnet_jax.transfer.convolutionalize import in_form_of
 from alexnet_jax.transfer.merge import merge_params
 from alexnet_jax.weights import read
 from alexnet_jax.weights.base import layer_of
@@ -31,7 +32,7 @@ class Restored:
     """A network as it was trained, with what it must be fed."""
 
     path: Path
-    task: Classification
+    task: Task
     state: TrainState
     preprocessing: Preprocessing
     classes: tuple[str, ...]
@@ -71,11 +72,10 @@ def load(path: str | Path, which: str = "best") -> Restored:
     folder, step = find_checkpoint(path, which)
     meta, arrays = read_meta(folder, step), load_arrays(folder, step)
     config = from_json(meta["config"])
-    net = make_net(specs.from_json(meta["spec"]), config.run.precision)
     arrays = jax.tree.map(jnp.asarray, {**arrays, "opt_state": None})
     return Restored(
         path=folder / str(step),
-        task=classification(net),
+        task=make_task(config, specs.from_json(meta["spec"])),
         state=TrainState(**{"ema": None, "model_state": {}, **arrays}),
         preprocessing=Preprocessing.from_json(meta["preprocessing"]),
         classes=tuple(meta["classes"]),
@@ -148,13 +148,15 @@ def initial_state(
     """`state` with the parameters (and batch statistics) of a run's best checkpoint or of a file
     of weights (the path of either, or what `given` made of it), and a sentence on what was done.
 
-    What matches `keep` stays as it is, and so does a head of other classes than `classes` (empty:
-    not known). One of the same classes in another order is put into theirs. Where `preprocessing`
-    is given, the sentence says if the weights were trained with another mean or deviation. Raises
-    ValueError with a list where anything else differs.
+    What matches `keep` stays as it is, and so does a head of another task or of other classes than
+    `classes` (empty: not known). One of the same classes in another order is put into theirs. A
+    dense layer becomes a convolution where the network has one. Where `preprocessing` is given, the
+    sentence says if the weights were trained with another mean or deviation. Raises ValueError with
+    a list where anything else differs.
     """
     source = given(source) if isinstance(source, str) else source
     params, where = source.params, source.where
+    params = {**params, "backbone": in_form_of(state.params["backbone"], params["backbone"])}
     head = _head(params.get("head"), state.params["head"], source.about["classes"], classes)
     if head.params is None:
         keep = (*keep, "^head/")
@@ -177,10 +179,12 @@ def initial_state(
         ema=None if state.ema is None else _in_place_of(state.params, merged.params),
     )
     said = f"Parameters from {where}{head.said}"
-    kept = [name for name in _layers(merged.kept) if not (head.said and name == "head")]
+    told = [name for name in merged.kept if not (head.said and name.startswith("head/"))]
+    kept = _layers(told)
     if kept:
         said += f"; at their initialization stay {', '.join(kept)}"
-    if left := [name for name in _layers(merged.left) if name not in (*kept, "head")]:
+    left = _layers([name for name in merged.left if not name.startswith("head/")])
+    if left := [name for name in left if name not in kept]:
         said += f"; left out {', '.join(left)}"
     return state, said + _other_preprocessing(source.preprocessing, preprocessing)
 
@@ -199,6 +203,8 @@ def _head(given: Any, own: Any, have: Sequence[str], want: Sequence[str]) -> _He
     """
     if given is None:
         return _Head({})  # merge_params tells that it is missing
+    if {name for name, _ in named_leaves(given)} != {name for name, _ in named_leaves(own)}:
+        return _Head(None, "; the head, of another task or form, stays at its initialization")
     if differences(given, own):
         return _Head(None, "; the head, of another number of classes, stays at its initialization")
     if not have or not want or list(have) == list(want):

@@ -36,6 +36,7 @@ from alexnet_jax.train import early_stopping
 from alexnet_jax.train.checkpoint import Checkpoints, steps_in
 from alexnet_jax.train.early_stopping import Reason, Stopper
 from alexnet_jax.train.environment import environment, versions
+from alexnet_jax.train.evaluate import sums_from_json, sums_to_json
 from alexnet_jax.train.loop import (
     INTERRUPTED,
     NonFiniteLoss,
@@ -66,6 +67,7 @@ def train(config: Config, command: str) -> str:
     from alexnet_jax.finish import finish  # before training: it says what the report still needs
 
     parts = make_parts(config)  # first: what cannot begin leaves no folder behind
+    config = parts.config
     _check_monitor(parts)
     if config.transfer.against is not None:
         read_run(config.transfer.against)  # what the report needs is there before hours of training
@@ -107,7 +109,7 @@ def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints, command: s
             early_stopping.from_json(meta["stopper"]), patience=config.patience
         )
         plateau = Plateau(**meta["plateau"]) if meta["plateau"] else None
-        running = {name: (s, n) for name, (s, n) in meta["running"].items()}
+        running = sums_from_json(meta["running"])
         parts.readers["train"].bad.update(meta["bad_images"])
         folder.say(f"Going on from step {int(state.step)} of {folder.path}")
         if meta.get("forms") != _forms(parts):
@@ -120,7 +122,7 @@ def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints, command: s
     state = parts.create()
     if config.init is not None:
         source = given(config.init)
-        keep, classes = config.transfer.keep, parts.source.classes
+        keep, classes = config.transfer.keep, parts.classes
         state, said = initial_state(source, state, keep, parts.preprocessing, classes)
         folder.say(said)
         folder.write_json("init.json", {**source.about, "said": said})
@@ -162,11 +164,11 @@ def _fit(
         folder.append(row)
         events.write(row)
         best = " *" if at.stopper.best_step == at.step else ""
-        folder.say(_line(row, rate) + best)
+        folder.say(_line(row, parts.task.monitor[0], rate) + best)
         losses.append(row["train/loss"])
-        if not warned and flat_at_chance(losses, len(parts.source.classes)):
+        if not warned and flat_at_chance(losses, len(parts.classes)):
             warned = True
-            folder.say(_FLAT.format(chance=math.log(len(parts.source.classes))))
+            folder.say(_FLAT.format(chance=math.log(len(parts.classes))))
 
     def save(at: Position) -> None:
         best_step = at.stopper.best_step
@@ -200,6 +202,8 @@ def _fit(
                 record=record,
                 save=save,
                 interrupted=interrupted,
+                metrics=parts.task.metrics,
+                counts=parts.task.counts,
                 # Queued collectives on simulated CPU devices can dead-lock.
                 in_flight=0 if many_cpus else 2,
             )
@@ -212,16 +216,16 @@ def make_meta(parts: Parts, at: Position) -> dict:
     """What a checkpoint tells besides its arrays: enough to go on, and to use it elsewhere."""
     source, config = parts.source, parts.config
     return {
-        "task": "classification",
+        "task": parts.task.name,
         "spec": specs.to_json(parts.task.net.spec),
         "forms": _forms(parts),
-        "classes": list(source.classes),
+        "classes": list(parts.classes),
         "preprocessing": parts.preprocessing.to_json(),
         "evaluated": "ema" if at.state.ema is not None else "params",
         "config": to_json(config),
         "stopper": early_stopping.to_json(at.stopper),
         "plateau": dataclasses.asdict(at.plateau) if at.plateau else None,
-        "running": at.running,
+        "running": sums_to_json(at.running),
         "position": {"step": at.step, "examples": at.step * config.batch_size},
         "data": {
             "name": source.name,
@@ -274,13 +278,12 @@ def _forms(parts: Parts) -> dict[str, str]:
     return convolution_forms(parts.task.net, parts.preprocessing.size, parts.config.batch_size)
 
 
-def _line(row: dict[str, float], rate: float) -> str:
-    return (
-        f"epoch {row['epoch']:.2f}  step {row['step']}  "
-        f"train loss {row['train/loss']:.4f} top1 {row['train/top1']:.4f}  "
-        f"validation loss {row['validation/loss']:.4f} top1 {row['validation/top1']:.4f}  "
-        f"{rate:.0f} images/s"
+def _line(row: dict[str, float], metric: str, rate: float) -> str:
+    both = "  ".join(
+        f"{part} loss {row[f'{part}/loss']:.4f} {metric} {row[f'{part}/{metric}']:.4f}"
+        for part in ("train", "validation")
     )
+    return f"epoch {row['epoch']:.2f}  step {row['step']}  {both}  {rate:.0f} images/s"
 
 
 def _advice(what: str, folder: RunFolder) -> str:

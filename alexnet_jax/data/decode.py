@@ -61,14 +61,40 @@ def decode_rgb(
     return _upright(pixels, orientation)
 
 
+def decode_indices(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Decode a mask, an image of one channel whose values are indices: uint8 [H, W].
+
+    Of a PNG with a palette the values are the indices, not the colours.
+
+    Raises:
+        BadImage: as `decode_rgb`; a kind that loses values, as JPEG does; or colours.
+    """
+    try:
+        image = Image.open(io.BytesIO(data), formats=("PNG", "BMP", "GIF"))
+        if image.width * image.height > max_pixels:
+            raise ValueError(f"{image.width} x {image.height} is more than {max_pixels:,} pixels")
+        if image.mode not in ("L", "P", "1"):
+            raise ValueError(
+                f"its pixels are {image.mode}; a mask has one channel of 8 bits, class indices"
+            )
+        return np.asarray(image, np.uint8)
+    except Image.UnidentifiedImageError:
+        raise BadImage(f"{name}: not a mask of type PNG, BMP or GIF") from None
+    except Exception as error:
+        raise BadImage(f"{name}: {error}") from None
+
+
 def canvas(image: np.ndarray, size: int) -> np.ndarray:
     """Scale the short side to `size` and cut out the middle: uint8 [H, W, 3] -> [size, size, 3].
 
     Bilinear, antialiased when shrinking (Pillow's).
     """
-    height, width = image.shape[:2]
-    side = min(height, width)
-    return _resize(image, size, (height - side) / 2, (width - side) / 2, side, side)
+    return _resize(image, size, *_middle(image), Image.Resampling.BILINEAR)
+
+
+def canvas_mask(mask: np.ndarray, size: int) -> np.ndarray:
+    """What `canvas` does to an image, by nearest pixel: uint8 [H, W] -> [size, size]."""
+    return _resize(mask, size, *_middle(mask), Image.Resampling.NEAREST)
 
 
 def random_resized_crop(
@@ -97,18 +123,32 @@ def random_resized_crop(
         top, left = rng.random(), rng.random()
         if 0 < w <= width and 0 < h <= height:
             top, left = int(top * (height - h + 1)), int(left * (width - w + 1))
-            return _resize(image, size, top, left, h, w)
+            return _resize(image, size, top, left, h, w, Image.Resampling.BILINEAR)
     w, h = min(width, height * ratio[1]), min(height, width / ratio[0])
-    return _resize(image, size, (height - h) / 2, (width - w) / 2, h, w)
+    top, left = (height - h) / 2, (width - w) / 2
+    return _resize(image, size, top, left, h, w, Image.Resampling.BILINEAR)
+
+
+def _middle(image: np.ndarray) -> tuple[float, float, int, int]:
+    """(top, left, height, width) of the largest square in the middle."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    return (height - side) / 2, (width - side) / 2, side, side
 
 
 def _resize(
-    image: np.ndarray, size: int, top: float, left: float, height: float, width: float
+    image: np.ndarray,
+    size: int,
+    top: float,
+    left: float,
+    height: float,
+    width: float,
+    how: Image.Resampling,
 ) -> np.ndarray:
     box = (left, top, left + width, top + height)
     if image.shape[:2] == (size, size) and box == (0, 0, size, size):
         return image
-    resized = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR, box=box)
+    resized = Image.fromarray(image).resize((size, size), how, box=box)
     return np.asarray(resized)
 
 

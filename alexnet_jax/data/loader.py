@@ -7,7 +7,8 @@
     for batch in evaluation_batches(validation, batch_size=128): ...     # every example once
     print(train.bad)                                     # {"cat/7.jpg": "empty file", ...}
 
-A batch holds `image` uint8 [B, S, S, 3], `label` int32 [B], `valid` bool [B] and `index` int32 [B].
+A batch holds `image` uint8 [B, S, S, 3], `valid` bool [B], `index` int32 [B] and the annotations
+that were asked for: `label` int32 [B], `segmentation` uint8 [B, S, S], cut and scaled as its image.
 Its arrays are fresh and never written after hand-over, since `jax.device_put` may alias them. The
 number of workers changes the speed and nothing else. Their threads end with the iterator: call its
 `close()`, or let go of it.
@@ -20,7 +21,7 @@ from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,12 +48,13 @@ class Reader:
     """A split seen as canvases: decoded once if they fit in memory, else whenever they are drawn.
 
     Args:
-        split: the examples; only `image` and `label` are read.
+        split: the examples.
         canvas: side S of the squares, in pixels.
         workers: threads that decode.
         memory: bytes the decoded split may take.
         crop: random crops for training, drawn from (seed, position). They need the original images,
-            so nothing is kept in memory.
+            so nothing is kept in memory. With labels only.
+        annotations: what is read of an example besides `image`: "label", "segmentation".
 
     Attributes:
         bad: name -> reason for each image that could not be read; of a split in memory complete
@@ -68,15 +70,23 @@ class Reader:
         workers: int = 2,
         memory: int = MEMORY,
         crop: Crop | None = None,
+        annotations: tuple[str, ...] = ("label",),
     ):
         if min(len(split), canvas, workers) < 1:
             raise ValueError(
                 f"{len(split)} examples, canvas {canvas}, workers {workers}: each must be 1 or more"
             )
+        if crop is not None and annotations != ("label",):
+            raise ValueError(
+                f"random crops out of files move no {', '.join(annotations)}; crop the canvas "
+                "instead (augment)"
+            )
         self.split, self.canvas, self.workers, self.crop = split, canvas, workers, crop
+        self.annotations = annotations
         self.bad: dict[str, str] = {}
         self._whole: Batch | None = None
-        if crop is None and len(split) * canvas * canvas * 3 <= memory:
+        depth = 4 if "segmentation" in annotations else 3  # bytes a pixel
+        if crop is None and len(split) * canvas * canvas * depth <= memory:
             (self._whole,) = self._decoded(iter([_Draw(np.arange(len(split)))]))
 
     def __len__(self) -> int:
@@ -106,13 +116,9 @@ class Reader:
                 pool.shutdown(cancel_futures=True)
 
     def _submit(self, pool: ThreadPoolExecutor, draw: _Draw) -> _Pending:
-        count, size = len(draw.rows), self.canvas
-        batch: Batch = {
-            "image": np.zeros((count, size, size, 3), np.uint8),
-            "label": np.zeros(count, np.int32),
-            "valid": np.zeros(count, bool),
-            "index": draw.rows.astype(np.int32),
-        }
+        count = len(draw.rows)
+        batch = blank(count, self.canvas, self.annotations)
+        batch["index"] = draw.rows.astype(np.int32)
         chunk = min(64, max(1, count // (4 * self.workers)))
         parts = (range(start, min(start + chunk, count)) for start in range(0, count, chunk))
         return _Pending(batch, [pool.submit(self._fill, batch, draw, part) for part in parts])
@@ -131,9 +137,7 @@ class Reader:
                 continue
             name = self.split.name(index)
             try:
-                example = self.split[index]
-                batch["label"][row] = example["label"]
-                batch["image"][row] = self._square(example["image"], name, draw, row)
+                self._read(batch, row, self.split[index], name, draw)
                 batch["valid"][row] = True
             except decode.BadImage as error:
                 bad[name] = str(error).removeprefix(f"{name}: ")
@@ -141,15 +145,51 @@ class Reader:
                 raise RuntimeError(f"{name}: {type(error).__name__}: {error}") from error
         return bad
 
-    def _square(self, image: bytes | np.ndarray, name: str, draw: _Draw, row: int) -> np.ndarray:
-        crop = self.crop if draw.key is not None else None
+    def _read(
+        self, batch: Batch, row: int, example: dict[str, Any], name: str, draw: _Draw
+    ) -> None:
+        if "label" in self.annotations:
+            batch["label"][row] = example["label"]
+        image, crop = example["image"], self.crop if draw.key is not None else None
+        masked = "segmentation" in self.annotations
         if isinstance(image, bytes):
-            image = decode.decode_rgb(image, name, min_side=None if crop else self.canvas)
+            small = None if crop or masked else self.canvas
+            image = decode.decode_rgb(image, name, min_side=small)
+        if masked:
+            mask = example["segmentation"]
+            if mask.shape != image.shape[:2]:
+                raise decode.BadImage(
+                    f"{name}: segmentation is {_size(mask)}, its image {_size(image)}; a mask has "
+                    "a value for every pixel"
+                )
+            batch["segmentation"][row] = decode.canvas_mask(mask, self.canvas)
         if crop is None or draw.key is None:
-            return decode.canvas(image, self.canvas)
+            batch["image"][row] = decode.canvas(image, self.canvas)
+            return
         seed, position = draw.key
         rng = np.random.Generator(philox(seed, position + row, CROP))
-        return decode.random_resized_crop(image, self.canvas, rng, crop.scale, crop.ratio)
+        batch["image"][row] = decode.random_resized_crop(
+            image, self.canvas, rng, crop.scale, crop.ratio
+        )
+
+
+def blank(count: int, canvas: int, annotations: tuple[str, ...]) -> Batch:
+    """A batch of rows that do not count: black, `valid` False.
+
+    Raises ValueError for annotations that cannot be read.
+    """
+    kinds: dict[str, tuple[tuple[int, ...], Any]] = {
+        "label": ((), np.int32),
+        "segmentation": ((canvas, canvas), np.uint8),
+    }
+    if unknown := [name for name in annotations if name not in kinds]:
+        raise ValueError(f"a reader cannot read {unknown[0]!r}; it knows {', '.join(kinds)}")
+    return {
+        "image": np.zeros((count, canvas, canvas, 3), np.uint8),
+        **{name: np.zeros((count, *kinds[name][0]), kinds[name][1]) for name in annotations},
+        "valid": np.zeros(count, bool),
+        "index": np.zeros(count, np.int32),
+    }
 
 
 def training_batches(
@@ -201,6 +241,10 @@ def evaluation_batches(
                 yield batch
 
     return checked()
+
+
+def _size(pixels: np.ndarray) -> str:
+    return f"{pixels.shape[1]} x {pixels.shape[0]}"
 
 
 class _Draw(NamedTuple):

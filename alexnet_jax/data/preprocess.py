@@ -64,7 +64,7 @@ def normalize(images: jax.Array, p: Preprocessing) -> jax.Array:
     return images[..., ::-1] if p.channels == "bgr" else images
 
 
-def center_crop(images: jax.Array, size: int) -> jax.Array:
+def center_crop(images: Any, size: int) -> Any:
     """Cut the middle `size` x `size` out of [..., H, W, C]; odd margins round to the top left.
 
     Raises ValueError where the images are smaller than `size`.

@@ -69,32 +69,50 @@ class AlexNet(nn.Module):
         Raises ValueError for images too small or not [B, H, W, 3].
         """
         if self.behind is None:
-            _check_images(self.spec, images)
-        if images.dtype == jnp.uint8:
-            images = images.astype(jnp.float32) / 255.0
-        batch = images.shape[0]
-        rows = jnp.arange(batch, dtype=jnp.int32) if rows is None else rows
-        valid = jnp.ones(batch, bool) if valid is None else valid
-        # The rate is an array of the train state where there is one, so that sweeps compile once.
-        rate = self.get_variable("hyper", "dropout_rate", self.spec.dropout_rate)
-        how = Pass(train, rows, valid, axis_name, frozen, rate)
+            check_images(self.spec, images)
+        images, how = begin(self, images, train, rows, valid, axis_name, frozen)
         settings = (self.spec, self.dtype, self.param_dtype, self.exact, self.behind)
         backbone = Backbone(*settings, name="backbone")
-        values = backbone(images.astype(self.dtype), how)
+        values = backbone(images, how)
         features = values.pop("features")
         head = _dense(self, "head", self.spec.num_classes, bias=0.0)
         logits = head(features).astype(jnp.promote_types(jnp.float32, self.dtype))
         return (logits, {**values, "logits": logits}) if taps else logits
 
 
+def begin(
+    module: Any,
+    images: Array,
+    train: bool,
+    rows: Array | None,
+    valid: Array | None,
+    axis_name: str | None,
+    frozen: tuple[str, ...],
+) -> tuple[Array, Pass]:
+    """Images in the network's dtype, and how they are to pass; from within a network's call."""
+    if images.dtype == jnp.uint8:
+        images = images.astype(jnp.float32) / 255.0
+    batch = images.shape[0]
+    rows = jnp.arange(batch, dtype=jnp.int32) if rows is None else rows
+    valid = jnp.ones(batch, bool) if valid is None else valid
+    # The rate is an array of the train state where there is one, so that sweeps compile once.
+    rate = module.get_variable("hyper", "dropout_rate", module.spec.dropout_rate)
+    return images.astype(module.dtype), Pass(train, rows, valid, axis_name, frozen, rate)
+
+
 class Backbone(nn.Module):
-    """Everything before the head: {tap: value, "features": what the head receives}."""
+    """Everything before the head: {tap: value, "features": what the head receives}.
+
+    With a `window`, the first dense layer is a convolution that sees so many places of the last map
+    at once, and as many come out as went in: the dense layers answer at every place (fcn.py).
+    """
 
     spec: Spec
     dtype: Any = jnp.float32
     param_dtype: Any = jnp.float32
     exact: bool = False
     behind: str | None = None
+    window: int | None = None
 
     @nn.compact
     def __call__(self, x: Array, how: Pass) -> dict[str, Array]:
@@ -131,11 +149,13 @@ class Backbone(nn.Module):
                     x = kernels.max_pool(x)
             taps[tap] = x
             x = self.drop(x, tap, how, frozen=name in how.frozen)
-        x = x.reshape(x.shape[0], -1)
-        for name, neurons in dense:
+        if self.window is None:
+            x = x.reshape(x.shape[0], -1)
+        for place, (name, neurons) in enumerate(dense):
             # A bias that a batch norm follows at once would be subtracted again: none is made.
             batch_norm = spec.dense_normalization and spec.normalization == "batch"
-            x = _dense(self, name, neurons, None if batch_norm else spec.dense_bias)(x)
+            layer = _dense if self.window is None or place else _windowed
+            x = layer(self, name, neurons, None if batch_norm else spec.dense_bias)(x)
             if spec.dense_normalization:
                 x = self.normalize(x, name.replace("fc", "norm"), how)
             taps[name] = x = activation(x)
@@ -230,6 +250,25 @@ def _dense(module: Any, name: str, neurons: int, bias: float | None) -> nn.Dense
     )
 
 
+def _windowed(module: Any, name: str, neurons: int, bias: float | None) -> Any:
+    """A dense layer over each window of a map, [B, H, W, C] -> [B, H, W, neurons]."""
+    padding = window_padding(module.window)
+    conv = Conv(neurons, module.window, padding=padding)
+    settings = (module.dtype, module.param_dtype, module.exact)
+    layer = Convolution(conv, module.spec.kernel_init, bias, *settings, name=name)
+
+    def apply(x: Array) -> Array:
+        x, bias = layer(x)
+        return x if bias is None else x + bias
+
+    return apply
+
+
+def window_padding(window: int) -> tuple[int, int]:
+    """(before, after): as many windows as places, the odd one of an even window after."""
+    return (window - 1) // 2, window // 2
+
+
 def _activation(name: str) -> Any:
     return (lambda x: x) if name == "identity" else getattr(nn, name)
 
@@ -239,7 +278,8 @@ def _bias(spec: Spec, conv: Conv) -> float | None:
     return None if conv.then[0] == "normalization" and spec.normalization == "batch" else conv.bias
 
 
-def _check_images(spec: Spec, images: Array) -> None:
+def check_images(spec: Spec, images: Array) -> None:
+    """Raise ValueError for images too small for the spec or not [B, H, W, 3]."""
     if images.ndim != 4 or images.shape[-1] != 3:
         raise ValueError(f"images have shape {images.shape}; expected [batch, height, width, 3]")
     if min(images.shape[1:3]) < (smallest := smallest_size(spec)):

@@ -7,7 +7,7 @@ from importlib import import_module
 
 from alexnet_jax.config import Config
 
-NAMES = ("street", "cifar10", "folder")
+NAMES = ("street", "cifar10", "folder", "street-segmentation", "segmentation-folder")
 
 
 def recipe(name: str) -> Config:
@@ -16,4 +16,4 @@ def recipe(name: str) -> Config:
         near = difflib.get_close_matches(name, NAMES, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(NAMES)}"
         raise ValueError(f"no recipe is called {name!r}; {hint}")
-    return import_module(f"alexnet_jax.recipes.{name}").config
+    return import_module(f"alexnet_jax.recipes.{name.replace('-', '_')}").config

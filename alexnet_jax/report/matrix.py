@@ -10,14 +10,14 @@ from alexnet_jax.report import plots
 from alexnet_jax.report.elements import figure, table
 
 
-def matrix(counts: np.ndarray, classes: Sequence[str], of: str) -> str:
+def matrix(counts: np.ndarray, classes: Sequence[str], of: str, unit: str = "examples") -> str:
     """Counts int [K, K] (true, predicted) as a picture, as the most confused pairs, or both.
 
-    `of` is a sentence that says whose they are, such as "Split: test."
+    `of` is a sentence that says whose they are, such as "Split: test."; `unit` what was counted.
     """
     parts = []
     if len(classes) <= plots.MATRIX_CLASSES:
-        numbers = "; numbers: examples" if len(classes) <= plots.COUNTED_CLASSES else ""
+        numbers = f"; numbers: {unit}" if len(classes) <= plots.COUNTED_CLASSES else ""
         caption = f"{of} Colour: share of the true class{numbers}."
         picture = plots.svg(plots.confusion(counts, classes))
         parts.append(figure(picture, "Confusion matrix", caption=caption))

@@ -12,11 +12,14 @@ import numpy as np
 
 from alexnet_jax.report import plots
 from alexnet_jax.report.elements import bullets, commands, figure, flat, section, table
+from alexnet_jax.report.examples import Example, examples_section, per_class_section
 from alexnet_jax.report.matrix import matrix
 from alexnet_jax.report.style import CSS
 from alexnet_jax.report.transfer import TransferSummary, transfer_section
 
 SHOWN_MISTAKES, SHOWN_ROWS, SHOWN_NAMES = 24, 200, 50  # keep the file below 2 MB
+
+SHARES = ("top", "mean_iou", "pixel_accuracy")  # what begins so is told in per cent
 
 REASONS = {
     "PATIENCE_EXHAUSTED": "no improvement of {monitor}{patience}",
@@ -42,10 +45,12 @@ class RunSummary:
 
     `rows` are those of metrics.csv. `results` has the best checkpoint's metrics a split, such as
     {"test": {"loss": .., "top1": .., "correct": .., "count": ..}}; `confusion` int [K, K] (true,
-    predicted) and `mistakes` (worst first) are those of `split`. `stop_reason` is an early
-    stopping reason, "INTERRUPTED", "COMPLETED" (all epochs done), or any text. `conv1` is the
-    first kernel [h, w, 3, n], `parameters` the rule table as text. `transfer` is there where the
-    run began with given parameters, froze some, or is compared with another.
+    predicted), `per_class`, `mistakes` (worst first) and `examples` are those of `split`, as the
+    task brings them (tasks/base.py, `findings`); `unit` is what the matrix counts, `metric` the
+    task's main one. `stop_reason` is an early stopping reason, "INTERRUPTED", "COMPLETED" (all
+    epochs done), or any text. `conv1` is the first kernel [h, w, 3, n], `parameters` the rule table
+    as text. `transfer` is there where the run began with given parameters, froze some, or is
+    compared with another.
     """
 
     title: str
@@ -60,9 +65,13 @@ class RunSummary:
     best_step: int | None = None
     best_epoch: float | None = None
     results: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    metric: str = "top1"
+    unit: str = "examples"
     classes: tuple[str, ...] = ()
     confusion: np.ndarray | None = None
     mistakes: Sequence[Mistake] = ()
+    per_class: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    examples: Sequence[Example] = ()
     conv1: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     bad_images: tuple[str, ...] = ()
@@ -79,8 +88,8 @@ class RunSummary:
 def page(run: RunSummary) -> str:
     """The report as a complete HTML document. Every text of the run is escaped."""
     sections = (
-        _results(run), _curves(run), _transfer(run), _confusion(run), _mistakes(run),
-        _filters(run), _notes(run), _commands(run), _setup(run),
+        _results(run), _curves(run), _transfer(run), _per_class(run), _examples(run),
+        _confusion(run), _mistakes(run), _filters(run), _notes(run), _commands(run), _setup(run),
     )  # fmt: skip
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -117,7 +126,7 @@ def sentence(run: RunSummary) -> str:
         share, (correct, count) = 100 * counted[0] / counted[1], counted
         gets = f"gets {share:.1f} % of {split} right ({correct} of {count})"
     else:
-        gets = f"reaches {metric} {_show(result.get(metric, math.nan))} on {split}"
+        gets = f"reaches {metric} {_show(result.get(metric, math.nan), metric)} on {split}"
     return f"{ending} The best checkpoint ({epoch}) {gets}."
 
 
@@ -174,14 +183,23 @@ def _transfer(run: RunSummary) -> str:
 def _confusion(run: RunSummary) -> str:
     if run.confusion is None or not len(run.classes):
         return ""
-    parts = [matrix(run.confusion, run.classes, f"Split: {run.split}.")]
+    parts = [matrix(run.confusion, run.classes, f"Split: {run.split}.", run.unit)]
     absent = [
         name for name, row in zip(run.classes, np.asarray(run.confusion), strict=True)
         if not row.sum()
     ]  # fmt: skip
     if absent:
-        parts.append(f'<p class="warn">No example of: {escape(_some(absent))}.</p>\n')
+        unit = run.unit.removesuffix("s")
+        parts.append(f'<p class="warn">No {unit} of: {escape(_some(absent))}.</p>\n')
     return section("Which classes are taken for which", *parts)
+
+
+def _per_class(run: RunSummary) -> str:
+    return per_class_section(run.per_class, run.split) if run.per_class else ""
+
+
+def _examples(run: RunSummary) -> str:
+    return examples_section(run.examples, run.classes, run.split) if run.examples else ""
 
 
 def _mistakes(run: RunSummary) -> str:
@@ -244,9 +262,9 @@ def _setup(run: RunSummary) -> str:
 
 
 def _metric(run: RunSummary) -> str:
-    """What is drawn next to the loss: the monitored metric, or top1 where that is the loss."""
+    """What is drawn next to the loss: the monitored metric, the task's where that is the loss."""
     name = run.monitor.rpartition("/")[2]
-    return "top1" if name == "loss" else name
+    return run.metric if name == "loss" else name
 
 
 def _counted(result: Mapping[str, float]) -> tuple[int, int] | None:
@@ -257,7 +275,7 @@ def _counted(result: Mapping[str, float]) -> tuple[int, int] | None:
 def _show(value: float | None, name: str = "") -> str:
     if value is None:
         return ""
-    if name.startswith("top") and math.isfinite(value):
+    if name.startswith(SHARES) and math.isfinite(value):
         return f"{100 * value:.2f} %"
     return str(value) if isinstance(value, int) else f"{value:.5g}"
 

@@ -125,7 +125,7 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
             axis.add_patch(Rectangle(place, 1, 1, color=VALIDATION, alpha=strength, lw=0))
             if size <= COUNTED_CLASSES and count:
                 color = "white" if strength > 0.6 else INK
-                axis.text(predicted, true, str(count), ha="center", va="center", color=color)
+                axis.text(predicted, true, short(count), ha="center", va="center", color=color)
     axis.set(
         xlim=(-0.5, size - 0.5), ylim=(size - 0.5, -0.5), aspect="equal",
         xlabel="predicted", ylabel="true",
@@ -141,6 +141,13 @@ def confusion(matrix: np.ndarray, classes: Sequence[str]) -> Figure:
     axis.tick_params(which="both", length=0)
     axis.spines[:].set_visible(False)
     return figure
+
+
+def short(count: int) -> str:
+    """A count that fits into a cell: 9999, 12k, 3.4M."""
+    if count < 10_000:
+        return str(count)
+    return f"{count / 1e3:.0f}k" if count < 999_500 else f"{count / 1e6:.3g}M"
 
 
 def most_confused(

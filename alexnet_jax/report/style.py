@@ -42,6 +42,15 @@ svg text { font-family: inherit !important; }
 .mistakes figcaption { color: var(--ink); line-height: 1.35; margin-top: .35rem;
   overflow-wrap: anywhere; }
 .mistakes small { display: block; color: var(--soft); font-size: .75rem; }
+.examples { display: grid; grid-template-columns: repeat(auto-fill, minmax(17rem, 1fr));
+  gap: 1rem; }
+.examples figure { margin: 0; break-inside: avoid; }
+.examples figure div { display: grid; grid-template-columns: repeat(3, 1fr); gap: 3px; }
+.examples img { width: 100%; border-radius: 3px; }
+.examples small { display: block; font-size: .75rem; overflow-wrap: anywhere; }
+.key span { white-space: nowrap; margin-right: .9rem; font-size: .875rem; }
+.key i { display: inline-block; width: .8em; height: .8em; margin-right: .35em;
+  border: 1px solid var(--line); }
 .columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr));
   gap: 0 2.5rem; align-items: start; }
 .columns table { width: 100%; }

@@ -173,6 +173,8 @@ def _matrices(transfer: TransferSummary) -> str:
     other, own = transfer.against, transfer.results
     if other is None:
         return ""
+    if "confusion" not in own:  # answers of this task are not taken for one another
+        return ""
     if why := incomparable(own, other.results):
         return f'<p class="warn">No confusion matrix of {escape(other.name)}: {escape(why)}.</p>\n'
     pair = _matrix("This run", own["confusion"]) + _matrix(other.name, other.results["confusion"])
@@ -198,8 +200,10 @@ def incomparable(own: Mapping[str, Any], other: Mapping[str, Any]) -> str:
 
 def _matrix(name: str, confusion: Mapping[str, Any]) -> str:
     counts = np.asarray(confusion["counts"])
-    right = f"{name}: {int(np.trace(counts))} of {int(counts.sum())} right."
-    return matrix(counts, confusion["classes"], f"{right} Split: {confusion['split']}.")
+    unit = confusion.get("unit", "examples")
+    of = f" {unit}" if unit != "examples" else ""
+    right = f"{name}: {int(np.trace(counts))} of {int(counts.sum())}{of} right."
+    return matrix(counts, confusion["classes"], f"{right} Split: {confusion['split']}.", unit)
 
 
 def _size(row: Row) -> int:

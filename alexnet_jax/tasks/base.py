@@ -1,22 +1,25 @@
-"""What a task is: a network with its losses, metrics and decoding, as pure functions.
+"""What a task is: a network with its losses, metrics and answers, as pure functions.
 
 A batch is a dict of arrays: `image` uint8 or float [B, H, W, 3]; `valid` bool [B], whether the
 example counts (all do where it is absent); `index` int32 [B]; and what the task needs, such as
 `label` int32 [B].
 
 Metrics and losses are (sum, weight) pairs, so that they can be added over batches and devices and
-divided once at the end.
+divided once at the end. docs/tasks.md has the contract in one page, and an example.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 Batch = dict[str, Array]
 Sums = dict[str, tuple[Array, Array]]
+Answers = Mapping[str, np.ndarray]  # of one example, or of many with a leading axis
 
 
 class Context(NamedTuple):
@@ -30,15 +33,35 @@ class Context(NamedTuple):
 
 
 class Task(Protocol):
-    """The protocol that train_step, eval_step and the loop rely on.
+    """The protocol that train_step, eval_step, the loop, the commands and the report rely on.
 
     Tasks are hashable and hold no arrays.
     """
+
+    name: ClassVar[str]
+    """What the command line and a checkpoint's meta call it."""
+    annotations: ClassVar[tuple[str, ...]]
+    """What the batch carries besides the image: "label", "segmentation" (data/loader.py)."""
+
+    @property
+    def net(self) -> Any:
+        """The flax network, with `spec`, `dtype` and `exact`."""
+        ...
 
     @property
     def monitor(self) -> tuple[str, str]:
         """(metric, "min" or "max") that early stopping watches by default."""
         ...
+
+    @staticmethod
+    def classes(source: Any) -> tuple[str, ...]:
+        """The names of what is told apart in a data set (data/sources/base.py).
+
+        Raises ValueError where the set lacks the task's annotations.
+        """
+        ...
+
+    # Pure and jittable, on the device.
 
     def init(self, key: Array, image_shape: tuple[int, ...]) -> tuple[Any, Any]:
         """Fresh (params, model_state)."""
@@ -58,14 +81,80 @@ class Task(Protocol):
         ...
 
     def sums(self, outputs: Any, batch: Batch) -> Sums:
-        """Metrics of the outputs as {name: (sum, count)}."""
+        """Metrics of the outputs as {name: (sum, count)}; a sum may be an array."""
         ...
 
     def decode(self, outputs: Any) -> dict[str, Array]:
-        """The answer for a user, in fixed shapes."""
+        """The answer for a user, in fixed shapes. uint8 [B, H, W] is a map of class indices."""
+        ...
+
+    def truth(self, batch: Batch) -> dict[str, Array]:
+        """What answers are judged by, under names that answers have not: "true"."""
+        ...
+
+    # On the host, in NumPy.
+
+    def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
+        """What is reported and stopped on, from losses and sums that were added up."""
+        ...
+
+    def counts(self, sums: Mapping[str, Any]) -> dict[str, int]:
+        """Whole numbers to report of a split: `correct` of `count`, where answers are right or
+        wrong."""
+        ...
+
+    def findings(self, answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
+        """What the report tells of a split, for JSON, from the answers and truth of all examples.
+
+        Any of `confusion` [K][K] (true, predicted), which counts `unit`, by default "examples";
+        `per_class` {class: {name: number or None}}; `mistakes`, of classes; `examples`
+        [{"index", "rank": "best" or "worst", "said"}].
+        """
+        ...
+
+    def tell(self, answer: Answers, classes: Sequence[str], top: int) -> list[dict[str, Any]]:
+        """What `predict` prints of an answer: [{"class", "probability" or "share"}], most first."""
+        ...
+
+    def draw(self, image: np.ndarray, answer: Answers) -> dict[str, np.ndarray]:
+        """Pictures uint8 [H, W, 3] of an answer over its image: "answer", and "truth" where it is
+        there; none where the answer is words."""
         ...
 
 
 def valid_rows(batch: Batch) -> Array:
     """bool [B]: `valid`, or all true where the batch has none."""
     return batch["valid"] if "valid" in batch else jnp.ones(batch["image"].shape[0], bool)
+
+
+def init_net(net: Any, key: Array, image_shape: tuple[int, ...]) -> tuple[Any, Any]:
+    """A network's fresh (params, model_state), the dropout rate among the latter."""
+    variables = dict(net.init(key, jnp.zeros((1, *image_shape), net.dtype)))
+    params = variables.pop("params")
+    if net.spec.dropout:
+        rate = jnp.asarray(net.spec.dropout_rate, jnp.float32)
+        variables["hyper"] = {"dropout_rate": rate}
+    return params, variables
+
+
+def forward(
+    net: Any, params: Any, model_state: Any, batch: Batch, context: Context
+) -> tuple[Array, Any]:
+    """A network's (logits, new model_state) of a batch, in a pass that `context` describes."""
+    logits, updated = net.apply(
+        {"params": params, **model_state},
+        batch["image"],
+        train=context.train,
+        rows=context.rows,
+        valid=valid_rows(batch),
+        axis_name=context.axis_name,
+        frozen=context.frozen,
+        rngs=None if context.key is None else {"dropout": context.key},
+        mutable=["batch_stats"] if context.train else [],
+    )
+    return logits, {**model_state, **updated}
+
+
+def means(sums: Mapping[str, Any]) -> dict[str, float]:
+    """{metric: mean}; NaN where nothing was counted."""
+    return {name: s / n if n else float("nan") for name, (s, n) in sums.items()}

@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import Array
 
 from alexnet_jax.models.alexnet import AlexNet
-from alexnet_jax.tasks.base import Batch, Context, Sums, valid_rows
+from alexnet_jax.tasks.base import (
+    Answers,
+    Batch,
+    Context,
+    Sums,
+    forward,
+    init_net,
+    means,
+    valid_rows,
+)
+
+WORST = 24  # mistakes that the report shows
 
 
 @dataclass(frozen=True)
@@ -26,17 +39,24 @@ class Classification:
     net: AlexNet
     label_smoothing: float = 0.0
 
+    name: ClassVar[str] = "classification"
+    annotations: ClassVar[tuple[str, ...]] = ("label",)
+
     @property
     def monitor(self) -> tuple[str, str]:
         return "top1", "max"
 
+    @staticmethod
+    def classes(source: Any) -> tuple[str, ...]:
+        if not source.classes:
+            raise ValueError(
+                f"{source.name} has no label for each image, which classification learns; "
+                "try --task segmentation"
+            )
+        return source.classes
+
     def init(self, key: Array, image_shape: tuple[int, ...]) -> tuple[Any, Any]:
-        variables = dict(self.net.init(key, jnp.zeros((1, *image_shape), self.net.dtype)))
-        params = variables.pop("params")
-        if self.net.spec.dropout:
-            rate = jnp.asarray(self.net.spec.dropout_rate, jnp.float32)
-            variables["hyper"] = {"dropout_rate": rate}
-        return params, variables
+        return init_net(self.net, key, image_shape)
 
     def weights(self, batch: Batch) -> dict[str, Array]:
         return {"loss": valid_rows(batch).sum().astype(jnp.float32)}
@@ -44,22 +64,11 @@ class Classification:
     def losses(
         self, params: Any, model_state: Any, batch: Batch, context: Context
     ) -> tuple[Sums, Array, Any]:
-        valid = valid_rows(batch)
-        logits, updated = self.net.apply(
-            {"params": params, **model_state},
-            batch["image"],
-            train=context.train,
-            rows=context.rows,
-            valid=valid,
-            axis_name=context.axis_name,
-            frozen=context.frozen,
-            rngs=None if context.key is None else {"dropout": context.key},
-            mutable=["batch_stats"] if context.train else [],
-        )
+        logits, model_state = forward(self.net, params, model_state, batch, context)
         cross_entropy = optax.softmax_cross_entropy(logits, self.target(batch, context.train))
         # A row that does not count is dropped, not multiplied by zero: its loss may be infinite.
-        total = jnp.where(valid, cross_entropy, 0.0).sum()
-        return {"loss": (total, self.weights(batch)["loss"])}, logits, {**model_state, **updated}
+        total = jnp.where(valid_rows(batch), cross_entropy, 0.0).sum()
+        return {"loss": (total, self.weights(batch)["loss"])}, logits, model_state
 
     def target(self, batch: Batch, train: bool) -> Array:
         """The distribution to be learnt, [B, K]; smoothed in training only."""
@@ -87,7 +96,54 @@ class Classification:
             "label": jnp.argmax(outputs, axis=-1).astype(jnp.int32),
         }
 
+    def truth(self, batch: Batch) -> dict[str, Array]:
+        return {"true": batch["label"]}
+
+    def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
+        return means(sums)
+
+    def counts(self, sums: Mapping[str, Any]) -> dict[str, int]:
+        correct, count = map(round, sums["top1"])
+        return {"correct": correct, "count": count}
+
+    def findings(self, answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
+        counts = confusion(answers["true"], answers["label"], len(classes))
+        return {"confusion": counts.tolist(), "mistakes": _mistakes(answers)}
+
+    def tell(self, answer: Answers, classes: Sequence[str], top: int) -> list[dict[str, Any]]:
+        probability = answer["probability"]
+        return [
+            {"class": classes[i], "probability": float(probability[i])}
+            for i in np.argsort(-probability, kind="stable")[:top]
+        ]
+
+    def draw(self, image: np.ndarray, answer: Answers) -> dict[str, np.ndarray]:
+        return {}
+
 
 def classification(net: AlexNet, label_smoothing: float = 0.0) -> Classification:
     """The classification task on a network."""
     return Classification(net, label_smoothing)
+
+
+def confusion(true: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """int64 [K, K]: row is the true class, column the predicted one."""
+    counts = np.zeros((classes, classes), np.int64)
+    np.add.at(counts, (true, predicted), 1)
+    return counts
+
+
+def _mistakes(answers: Answers) -> list[dict[str, Any]]:
+    """The wrong answers that were given with most confidence: example, classes by index."""
+    probability = answers["probability"].max(axis=1)
+    wrong = np.flatnonzero(answers["label"] != answers["true"])
+    worst = wrong[np.argsort(-probability[wrong], kind="stable")][:WORST]
+    return [
+        {
+            "index": int(answers["index"][row]),
+            "true": int(answers["true"][row]),
+            "predicted": int(answers["label"][row]),
+            "probability": float(probability[row]),
+        }
+        for row in worst
+    ]

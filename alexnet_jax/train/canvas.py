@@ -44,3 +44,11 @@ def predict_canvas(
 ) -> dict[str, Array]:
     """`predict_step` on the centre of each canvas."""
     return predict_step(state, preprocess(batch, preprocessing)["image"], task=task)
+
+
+def answer_canvas(
+    state: TrainState, batch: Batch, *, task: Any, preprocessing: Preprocessing
+) -> dict[str, Array]:
+    """`predict_canvas` with what the answers are judged by, cut as the images are."""
+    batch = preprocess(batch, preprocessing)
+    return predict_step(state, batch["image"], task=task) | task.truth(batch)

@@ -14,7 +14,7 @@ from alexnet_jax.data.preprocess import Preprocessing, ten_views
 from alexnet_jax.tasks.base import Batch, Sums
 from alexnet_jax.train.state import TrainState
 
-HostSums = dict[str, tuple[float, int]]
+HostSums = dict[str, tuple[Any, float]]  # a sum is a float, or a float64 array
 
 
 def evaluate(step: Callable, state: TrainState, batches: Iterable[Batch]) -> HostSums:
@@ -22,7 +22,7 @@ def evaluate(step: Callable, state: TrainState, batches: Iterable[Batch]) -> Hos
 
     Added in float64 on the host, so that the result hardly depends on the batch size.
     """
-    total: dict[str, tuple[float, float]] = {}
+    total: dict[str, tuple[Any, float]] = {}
     previous: Any = None
     for batch in batches:
         sums = step(state, batch)
@@ -35,16 +35,25 @@ def add(total: dict, sums: Any) -> dict:
     """Sums on the host plus sums on the device (or None)."""
     if sums is None:
         return total
-    fetched = {name: (float(s), float(n)) for name, (s, n) in jax.device_get(sums).items()}
+    fetched = {name: (_host(s), float(n)) for name, (s, n) in jax.device_get(sums).items()}
     return {
         name: (total.get(name, (0.0, 0.0))[0] + s, total.get(name, (0.0, 0.0))[1] + n)
         for name, (s, n) in fetched.items()
     }
 
 
-def means(sums: dict) -> dict[str, float]:
-    """{metric: mean}; NaN where nothing was counted."""
-    return {name: s / n if n else float("nan") for name, (s, n) in sums.items()}
+def sums_to_json(sums: dict) -> dict:
+    """Host sums with lists in place of arrays."""
+    return {name: (s.tolist() if np.ndim(s) else s, n) for name, (s, n) in sums.items()}
+
+
+def sums_from_json(sums: dict) -> dict:
+    """What `sums_to_json` wrote, also after JSON has turned its pairs into lists."""
+    return {name: (_host(s) if np.ndim(s) else s, n) for name, (s, n) in sums.items()}
+
+
+def _host(value: Any) -> Any:
+    return np.asarray(value, np.float64) if np.ndim(value) else float(value)
 
 
 def ten_view_step(
@@ -68,20 +77,12 @@ def ten_view_step(
 def predictions(step: Callable, state: TrainState, batches: Iterable[Batch]) -> dict[str, Any]:
     """The answers for the valid rows of all batches, joined, on the host.
 
-    `step(state, batch)` gives a batch's answers, such as `predict_canvas`, compiled. The batches'
-    own `label` and `index` come along under "true" and "index".
+    `step(state, batch)` gives a batch's answers, such as `answer_canvas`, compiled. The batches'
+    `index` comes along.
     """
     rows: list[dict[str, np.ndarray]] = []
     for batch in batches:
-        answer = jax.device_get(step(state, batch))
+        answer = jax.device_get(step(state, batch)) | {"index": np.asarray(batch["index"])}
         kept = np.asarray(batch["valid"])
-        answer |= {"true": np.asarray(batch["label"]), "index": np.asarray(batch["index"])}
         rows.append({name: value[kept] for name, value in answer.items()})
     return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-
-
-def confusion(true: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """int64 [K, K]: row is the true class, column the predicted one."""
-    counts = np.zeros((classes, classes), np.int64)
-    np.add.at(counts, (true, predicted), 1)
-    return counts

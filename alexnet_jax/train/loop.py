@@ -16,8 +16,9 @@ from typing import Any
 
 from alexnet_jax.optim.chain import with_hyper
 from alexnet_jax.optim.schedules import Plateau, plateau_update
+from alexnet_jax.tasks.base import means
 from alexnet_jax.train import early_stopping
-from alexnet_jax.train.evaluate import HostSums, add, means
+from alexnet_jax.train.evaluate import HostSums, add
 from alexnet_jax.train.state import TrainState
 
 EPOCH_LIMIT, INTERRUPTED = "EPOCH_LIMIT", "INTERRUPTED"
@@ -34,7 +35,7 @@ class Position:
     step: int
     stopper: early_stopping.Stopper
     plateau: Plateau | None = None
-    running: dict[str, tuple[float, float]] = field(default_factory=dict)
+    running: dict[str, tuple[Any, float]] = field(default_factory=dict)
 
 
 class NonFiniteLoss(FloatingPointError):
@@ -53,11 +54,14 @@ def fit(
     record: Callable[[Position, dict[str, float]], None],
     save: Callable[[Position], None],
     interrupted: Callable[[], bool] = lambda: False,
+    metrics: Callable[[HostSums], dict[str, float]] = means,
+    counts: Callable[[HostSums], dict[str, int]] = lambda sums: {},
     in_flight: int = 2,
 ) -> tuple[Position, str]:
     """Train from `at` until something ends it; the last position, and why it is the last.
 
-    `batches` yields the batches from the position's step on. `record` gets a row of metrics and
+    `batches` yields the batches from the position's step on; `metrics` and `counts` are the task's
+    and make a row of sums (counts of validation only). `record` gets a row of metrics and
     `save` the position at every evaluation; `save` also when interrupted. At most `in_flight`
     steps are queued on the device before their metrics are read.
 
@@ -73,14 +77,14 @@ def fit(
         """Take in metrics until at most `limit` steps are pending."""
         nonlocal running, latest
         while len(pending) > limit:
-            number, metrics = pending.popleft()
-            latest = {k: float(v) for k, v in metrics.items() if not isinstance(v, tuple)}
+            number, measured = pending.popleft()
+            latest = {k: float(v) for k, v in measured.items() if not isinstance(v, tuple)}
             if not math.isfinite(latest["objective"]):
                 rate = latest.get("learning_rate", float("nan"))
                 raise NonFiniteLoss(
                     f"the loss is {latest['objective']} at step {number} (learning rate {rate:g})"
                 )
-            running = add(running, {k: v for k, v in metrics.items() if isinstance(v, tuple)})
+            running = add(running, {k: v for k, v in measured.items() if isinstance(v, tuple)})
 
     state, number = at.state, at.step
     while number < total_steps:
@@ -90,20 +94,18 @@ def fit(
             save(at)
             return at, INTERRUPTED
 
-        state, metrics = step(state, next(batches))
+        state, measured = step(state, next(batches))
         number += 1
-        pending.append((number, metrics))
+        pending.append((number, measured))
         read(in_flight)
         if not (evaluate_at(number) or number == total_steps):
             continue
 
         read(0)
         sums = evaluate(state)
-        row = {f"train/{k}": v for k, v in means(running).items()}
+        row = {f"train/{k}": v for k, v in metrics(running).items()}
         row |= {f"train/{k}": v for k, v in latest.items()}
-        row |= {f"validation/{k}": v for k, v in means(sums).items()}
-        if "top1" in sums:
-            row["validation/correct"], row["validation/count"] = map(round, sums["top1"])
+        row |= {f"validation/{k}": v for k, v in (metrics(sums) | counts(sums)).items()}
         if monitor not in row:
             raise ValueError(f"no metric is called {monitor!r}; there are {', '.join(row)}")
 

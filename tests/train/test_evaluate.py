@@ -13,8 +13,9 @@ from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.models.spec import Conv, Spec
 from alexnet_jax.optim.chain import optimizer
-from alexnet_jax.tasks.classification import classification
-from alexnet_jax.train.evaluate import confusion, evaluate, means, predictions, ten_view_step
+from alexnet_jax.tasks.base import means
+from alexnet_jax.tasks.classification import classification, confusion
+from alexnet_jax.train.evaluate import evaluate, predictions, ten_view_step
 from alexnet_jax.train.state import init_state
 from alexnet_jax.train.step import eval_step, predict_step
 
@@ -101,7 +102,9 @@ def test_ten_views_average_probabilities_of_corners_centre_and_mirrors(state):
 
 
 def test_predictions_are_of_the_valid_rows_in_order(state):
-    step = jax.jit(lambda state, batch: predict_step(state, batch["image"], task=TASK))
+    step = jax.jit(
+        lambda state, batch: predict_step(state, batch["image"], task=TASK) | TASK.truth(batch)
+    )
     found = predictions(step, state, batches(61, 16))
     logits = NET.apply({"params": state.params}, IMAGES[:61])
     np.testing.assert_allclose(found["probability"], jax.nn.softmax(logits), atol=1e-6)

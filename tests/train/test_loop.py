@@ -61,6 +61,7 @@ class Run:
             "evaluate_at": lambda n: n % EVERY == 0,
             "record": self.record,
             "save": self.save,
+            "counts": lambda sums: dict(zip(("correct", "count"), sums["top1"], strict=True)),
         }
         return fit(at, **{**given, **changes})
 
@@ -168,7 +169,9 @@ def test_a_validation_metric_that_is_no_number_is_recorded_and_not_saved():
     run = Run()
     losses = {3: 0.5, 6: math.nan}
     at, reason = run.fit(
-        monitor="validation/loss", evaluate=lambda state: {"loss": (losses[state.step], 1)}
+        monitor="validation/loss",
+        evaluate=lambda state: {"loss": (losses[state.step], 1)},
+        counts=lambda sums: {},
     )
     assert reason == "NON_FINITE"
     assert run.calls[-4:] == ["step 4", "step 5", "step 6", "record 6"]

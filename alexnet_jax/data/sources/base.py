@@ -15,8 +15,9 @@ from alexnet_jax.data.stream import HOLD_OUT, philox
 class Split(Protocol):
     """Random access to the examples of one split. Reading must be safe from many threads.
 
-    An example is a dict: `image` holds encoded bytes or uint8 [H, W, 3]; `label` an int; the other
-    keys are those of a batch without its leading axis.
+    An example is a dict: `image` holds encoded bytes or uint8 [H, W, 3]; `label` an int;
+    `segmentation` uint8 [H, W], 255 where no class is told, of the image as a viewer shows it; the
+    other keys are those of a batch without its leading axis.
     """
 
     def __len__(self) -> int: ...
@@ -36,9 +37,10 @@ class Source:
         name: what a person calls it.
         version: the version its makers gave it, or "0" where there is none.
         fingerprint: hex digest that changes when the content changes; checkpoints remember it.
-        classes: class names; a label is an index into them.
+        classes: class names; a label is an index into them. Empty where examples have no label.
         splits: "train", "validation" and, where the set has one, "test".
         notes: remarks for the report, such as "validation: 10 % of train, stratified, seed 0".
+        pixel_classes: class names of the values in `segmentation`; empty where there are no masks.
     """
 
     name: str
@@ -47,6 +49,7 @@ class Source:
     classes: tuple[str, ...]
     splits: Mapping[str, Split]
     notes: tuple[str, ...] = ()
+    pixel_classes: tuple[str, ...] = ()
 
 
 NO_TEST = "no test split: figures are of validation, which was used for stopping"

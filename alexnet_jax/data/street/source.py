@@ -100,6 +100,7 @@ def source(
         classes=CLASSES[config],
         splits={s: Rendered(f"street/{config} {s}", arrays) for s, arrays in splits.items()},
         notes=(f"rendered at {size} x {size} pixels from seed {seed}, version {VERSION}",),
+        pixel_classes=("background", *CLASSES[config]),
     )
 
 

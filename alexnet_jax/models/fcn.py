@@ -1,0 +1,170 @@
+"""Spec -> a network that scores every pixel: the classifier's layers at every place of the image.
+
+Long, Shelhamer and Darrell 2015, arXiv:1411.4038. The first dense layer becomes a convolution of
+the kernel [h, w, c, n] that is the dense [h * w * c, n] reshaped; those behind it, and the scores,
+work on each place alone. Scores of a deep tap are laid bilinearly between the places of a
+shallower one and added to its own: skips from pool2 (stride 16 of 224 px, their FCN-16s) and pool1
+(FCN-8s); without skips it is FCN-32s.
+
+Where they pad the image by 100 pixels, we pad the first dense layer's input, so that each place of
+the last map has its window. Convolutions that do not pad shift the maps against the image: places
+are therefore kept as numbers (`Places`), and no crop is needed to make maps meet. Interpolation is
+fixed, as their last one is.
+
+Parameters: `backbone` as AlexNet's; `head/{score, score_pool2, score_pool1}/{kernel, bias}`,
+kernels zero at first, as theirs.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from alexnet_jax.models.alexnet import Backbone, begin, check_images, window_padding
+from alexnet_jax.models.spec import Spec, shapes
+
+FEATURES = "features"  # what the last dense layer gives, at the places of the last map
+
+
+class Places(NamedTuple):
+    """Where a map's elements look: element i sees the image around pixel first + step * i."""
+
+    first: float
+    step: int
+
+    def of(self, count: int) -> np.ndarray:
+        """The pixels that so many elements see, float64 [count]."""
+        return self.first + self.step * np.arange(count)
+
+
+class FCN(nn.Module):
+    """`FCN(spec).apply({"params": p}, images) -> logits`, float32 [B, H, W, num_classes].
+
+    Arguments and fields as `AlexNet` has them. `skips` are taps, deepest first. The first dense
+    layer's window is that of a classifier at `spec.image_size`; images may have any size from the
+    spec's smallest on.
+    """
+
+    spec: Spec
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    exact: bool = False
+    skips: tuple[str, ...] = ("pool2", "pool1")
+
+    @nn.compact
+    def __call__(
+        self,
+        images: Array,
+        *,
+        train: bool = False,
+        rows: Array | None = None,
+        valid: Array | None = None,
+        axis_name: str | None = None,
+        frozen: tuple[str, ...] = (),
+        taps: bool = False,
+    ) -> Any:
+        """Logits of images [B, H, W, 3]; with `taps`, (logits, {tap: value}).
+
+        Raises ValueError for images too small, and for skips that are no taps, deepest first.
+        """
+        check_images(self.spec, images)
+        check_skips(self.spec, self.skips)
+        size = images.shape[1], images.shape[2]
+        images, how = begin(self, images, train, rows, valid, axis_name, frozen)
+        settings = (self.spec, self.dtype, self.param_dtype, self.exact)
+        values = Backbone(*settings, window=window(self.spec), name="backbone")(images, how)
+        head = Head(self.spec, self.dtype, self.param_dtype, self.skips, name="head")
+        logits = head(values, size)
+        del values[FEATURES]
+        return (logits, {**values, "logits": logits}) if taps else logits
+
+
+class Head(nn.Module):
+    """Scores of each tap, added from the deepest map to the shallowest and laid on the pixels."""
+
+    spec: Spec
+    dtype: Any
+    param_dtype: Any
+    skips: tuple[str, ...]
+
+    @nn.compact
+    def __call__(self, values: dict[str, Array], size: tuple[int, int]) -> Array:
+        found = places(self.spec)
+        scores, at = self.score("score", values[FEATURES]), found[FEATURES]
+        for tap in self.skips:
+            to, (height, width) = found[tap], values[tap].shape[1:3]
+            scores = resample(scores, at, to.of(height), to.of(width))
+            scores, at = scores + self.score(f"score_{tap}", values[tap]), to
+        return resample(scores, at, *(np.arange(n) for n in size))
+
+    def score(self, name: str, x: Array) -> Array:
+        """[B, h, w, C] -> float32 [B, h, w, num_classes]."""
+        layer = nn.Dense(
+            self.spec.num_classes,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            kernel_init=nn.initializers.zeros,
+            name=name,
+        )
+        return layer(x).astype(jnp.promote_types(jnp.float32, self.dtype))
+
+
+def window(spec: Spec) -> int:
+    """Side of the last map, in elements, of a classifier at the spec's own image size."""
+    maps = [shape for _, shape in shapes(spec, spec.image_size) if len(shape) == 3]
+    return maps[-1][0]
+
+
+def places(spec: Spec) -> dict[str, Places]:
+    """The places of every tap that is a map, and of `FEATURES`.
+
+    A layer's element looks at the middle of its kernel: a kernel of k, padded by p before, moves
+    the first place by (k - 1) / 2 - p of the steps below it.
+    """
+    found: dict[str, Places] = {}
+    first, step = 0.0, 1
+
+    def through(kernel: int, stride: int = 1, before: int = 0) -> Places:
+        nonlocal first, step
+        first, step = first + step * ((kernel - 1) / 2 - before), step * stride
+        return Places(first, step)
+
+    for name, conv in spec.conv_layers():
+        found[name] = through(conv.kernel, conv.stride, conv.padding[0])
+        if "pool" in conv.then:
+            found[name.split("_")[0].replace("conv", "pool")] = through(3, 2)
+    last = Places(first, step)
+    side = window(spec)
+    found[FEATURES] = through(side, before=window_padding(side)[0]) if spec.dense else last
+    return found
+
+
+def check_skips(spec: Spec, skips: tuple[str, ...]) -> None:
+    """Raise ValueError where skips are not maps of the spec, each shallower than the one before."""
+    maps = [tap for tap in places(spec) if tap != FEATURES]
+    if unknown := [tap for tap in skips if tap not in maps]:
+        raise ValueError(f"{spec.name!r} has no map {unknown[0]!r} to skip from: {', '.join(maps)}")
+    order = [maps.index(tap) for tap in skips]
+    if order != sorted(set(order), reverse=True):
+        raise ValueError(f"skips are {' '.join(skips)}; expected the deepest first, each once")
+
+
+def resample(x: Array, at: Places, rows: np.ndarray, columns: np.ndarray) -> Array:
+    """Bilinear values of a map [B, h, w, C], whose elements lie `at`, at pixels rows x columns.
+
+    [B, len(rows), len(columns), C]. Beyond the outermost elements their own values hold.
+    """
+    down = interpolation(x.shape[1], at, rows).astype(x.dtype)
+    across = interpolation(x.shape[2], at, columns).astype(x.dtype)
+    x = jnp.einsum("ih,bhwc->biwc", down, x, precision="highest")
+    return jnp.einsum("jw,biwc->bijc", across, x, precision="highest")
+
+
+def interpolation(count: int, at: Places, pixels: np.ndarray) -> np.ndarray:
+    """Weights of `count` elements in each of the pixels, float64 [len(pixels), count]."""
+    where = np.clip((pixels - at.first) / at.step, 0, count - 1)
+    return np.maximum(0.0, 1.0 - np.abs(where[:, None] - np.arange(count)))

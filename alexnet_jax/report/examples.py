@@ -1,0 +1,76 @@
+"""What a task draws of its answers, beside the truth; and its figures class by class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import NamedTuple
+
+import numpy as np
+
+from alexnet_jax.report import plots
+from alexnet_jax.report.elements import section, table
+from alexnet_jax.tasks.palette import palette
+
+SIDE = 160  # pixels of a picture: three in a row, and the file stays small
+
+
+class Example(NamedTuple):
+    """An image with truth and answer drawn over it, uint8 [H, W, 3] each; `rank` is "best" or
+    "worst", `said` how good the answer is."""
+
+    image: np.ndarray
+    truth: np.ndarray
+    answer: np.ndarray
+    rank: str
+    said: str
+    name: str
+
+
+def per_class_section(per_class: Mapping[str, Mapping[str, float | None]], split: str) -> str:
+    """A row a class; shares in per cent, whole numbers as they are."""
+    names = list(dict.fromkeys(name for figures in per_class.values() for name in figures))
+    rows = [
+        [kind, *(_show(figures.get(name)) for name in names)] for kind, figures in per_class.items()
+    ]
+    return section("Class by class", table(["class", *names], rows, f"Split: {split}."))
+
+
+def examples_section(examples: Sequence[Example], classes: Sequence[str], split: str) -> str:
+    """The best and the worst answers: image, truth and answer in a row; and what colours mean."""
+    parts = [f'<p class="soft">Image, truth, answer. Split: {escape(split)}.</p>\n', _key(classes)]
+    for rank in dict.fromkeys(example.rank for example in examples):
+        parts.append(f'<h3>{escape(rank.capitalize())}</h3>\n<div class="examples">\n')
+        parts += [_figure(example) for example in examples if example.rank == rank]
+        parts.append("</div>\n")
+    return section("Best and worst answers", *parts)
+
+
+def _figure(example: Example) -> str:
+    pixels = ' class="pixels"' if max(example.image.shape[:2]) <= 64 else ""
+    images = "".join(
+        f'<img{pixels} src="{plots.thumbnail(picture, SIDE)}" alt="{what}">'
+        for what, picture in (
+            ("image", example.image), ("truth", example.truth), ("answer", example.answer)
+        )
+    )  # fmt: skip
+    name = escape(example.name).replace("/", "/<wbr>")
+    return (
+        f"<figure><div>{images}</div>"
+        f"<figcaption>{escape(example.said)}<small>{name}</small></figcaption></figure>\n"
+    )
+
+
+def _key(classes: Sequence[str]) -> str:
+    colours = palette()
+    items = "".join(
+        f'<span><i style="background:rgb({r},{g},{b})"></i>{escape(name)}</span> '
+        for name, (r, g, b) in zip(classes, colours, strict=False)
+    )
+    return f'<p class="key">{items}</p>\n'
+
+
+def _show(value: float | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.1%}"

@@ -1,0 +1,27 @@
+"""Colours of classes: PASCAL VOC's colour map (Everingham et al. 2010, development kit).
+
+Class 0 is black, 255 a pale yellow. Neighbouring numbers differ clearly.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def palette() -> np.ndarray:
+    """uint8 [256, 3], red, green and blue: bit k of each are bits 3 k ... of the class."""
+    colours = np.zeros((256, 3), np.uint8)
+    numbers = np.arange(256, dtype=np.uint32)
+    for bit in range(8):
+        for channel in range(3):
+            value = (numbers >> (3 * bit + channel) & 1) << (7 - bit)
+            colours[:, channel] |= value.astype(np.uint8)
+    return colours
+
+
+def paint(
+    image: np.ndarray, mask: np.ndarray, strength: float = 0.6, void: int = 255
+) -> np.ndarray:
+    """uint8 [H, W, 3] with each pixel's class of a mask uint8 [H, W] laid over it; void is left."""
+    mixed = np.float32(1 - strength) * image + np.float32(strength) * palette()[mask]
+    return np.where((mask == void)[..., None], image, np.round(mixed)).astype(np.uint8)

@@ -1,0 +1,199 @@
+"""Segmentation: the class of every pixel, by a fully convolutional AlexNet; mean IoU.
+
+Softmax cross-entropy over the pixels that count; those labelled `VOID` do not. All metrics come
+from one sum, the confusion matrix of pixels: intersection and union of each class are its diagonal,
+and row + column - diagonal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+
+from alexnet_jax.data.window import VOID
+from alexnet_jax.models.fcn import FCN, check_skips
+from alexnet_jax.tasks.base import (
+    Answers,
+    Batch,
+    Context,
+    Sums,
+    forward,
+    init_net,
+    means,
+    valid_rows,
+)
+from alexnet_jax.tasks.palette import paint
+
+BEST, WORST = 6, 12  # examples that the report shows
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """One class per pixel. `label_smoothing` spreads that share of it over all classes.
+
+    The batch holds `image` [B, H, W, 3] and `segmentation` uint8 [B, H, W], 255 for pixels that do
+    not count. Outputs are logits, float32 [B, H, W, K]. A label from K to 254 makes the loss NaN.
+    """
+
+    net: FCN
+    label_smoothing: float = 0.0
+
+    name: ClassVar[str] = "segmentation"
+    annotations: ClassVar[tuple[str, ...]] = ("segmentation",)
+
+    def __post_init__(self) -> None:
+        check_skips(self.net.spec, self.net.skips)
+        if self.net.spec.num_classes >= VOID:
+            raise ValueError(
+                f"{self.net.spec.num_classes} classes do not fit beside {VOID}, the label of "
+                "pixels that do not count"
+            )
+
+    @property
+    def monitor(self) -> tuple[str, str]:
+        return "mean_iou", "max"
+
+    @staticmethod
+    def classes(source: Any) -> tuple[str, ...]:
+        if not source.pixel_classes:
+            raise ValueError(
+                f"{source.name} has no masks, which segmentation learns: give street/scenes, or a "
+                "folder with train/*.jpg, trainannot/*.png and classes.txt"
+            )
+        return source.pixel_classes
+
+    def init(self, key: Array, image_shape: tuple[int, ...]) -> tuple[Any, Any]:
+        return init_net(self.net, key, image_shape)
+
+    def weights(self, batch: Batch) -> dict[str, Array]:
+        return {"loss": (labels(batch) != VOID).sum().astype(jnp.float32)}
+
+    def losses(
+        self, params: Any, model_state: Any, batch: Batch, context: Context
+    ) -> tuple[Sums, Array, Any]:
+        logits, model_state = forward(self.net, params, model_state, batch, context)
+        label = labels(batch)
+        counted = label != VOID
+        true = jnp.where(counted, label, 0).astype(jnp.int32)
+        loss = optax.softmax_cross_entropy_with_integer_labels(logits, true)
+        if context.train and self.label_smoothing:
+            uniform = jax.nn.logsumexp(logits, axis=-1) - logits.mean(axis=-1)
+            loss = (1 - self.label_smoothing) * loss + self.label_smoothing * uniform
+        total = jnp.where(counted, loss, 0.0).sum()
+        return {"loss": (total, self.weights(batch)["loss"])}, logits, model_state
+
+    def sums(self, outputs: Array, batch: Batch) -> Sums:
+        """`confusion`: (int32 [K, K], true by predicted; number of pixels that count)."""
+        classes = self.net.spec.num_classes
+        label = labels(batch)
+        size = outputs.shape[0], -1, classes
+        true = jax.nn.one_hot(label, classes).reshape(size)  # zeros for void
+        said = jax.nn.one_hot(outputs.argmax(axis=-1), classes).reshape(size)
+        # Whole numbers below 2**24 within an image, which float32 holds exactly.
+        each = jnp.einsum("bpt,bps->bts", true, said, precision="highest")
+        return {"confusion": (each.astype(jnp.int32).sum(axis=0), (label != VOID).sum())}
+
+    def decode(self, outputs: Array) -> dict[str, Array]:
+        """`mask` uint8 [B, H, W]."""
+        return {"mask": outputs.argmax(axis=-1).astype(jnp.uint8)}
+
+    def truth(self, batch: Batch) -> dict[str, Array]:
+        return {"true": batch["segmentation"]}
+
+    def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
+        """The loss, `mean_iou` over the classes that occur, `pixel_accuracy`."""
+        result = means({name: pair for name, pair in sums.items() if name != "confusion"})
+        counts = np.asarray(sums["confusion"][0], np.float64)
+        return {
+            **result,
+            "mean_iou": _mean(iou(counts)),
+            "pixel_accuracy": float(_ratio(np.trace(counts), counts.sum())),
+        }
+
+    def counts(self, sums: Mapping[str, Any]) -> dict[str, int]:
+        return {"pixels": round(sums["confusion"][1])}
+
+    def findings(self, answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
+        pairs = zip(answers["true"], answers["mask"], strict=True)
+        each = np.stack([confusion(true, said, len(classes)) for true, said in pairs])
+        counts = each.sum(axis=0)
+        rows = zip(classes, iou(counts), _ratio(counts.diagonal(), counts.sum(1)), strict=True)
+        return {
+            "confusion": counts.tolist(),
+            "unit": "pixels",
+            "per_class": {
+                name: {"iou": _number(share), "recall": _number(found), "pixels": int(pixels)}
+                for (name, share, found), pixels in zip(rows, counts.sum(1), strict=True)
+            },
+            "examples": _examples(np.array([_mean(iou(c)) for c in each]), answers["index"]),
+        }
+
+    def tell(self, answer: Answers, classes: Sequence[str], top: int) -> list[dict[str, Any]]:
+        """The largest shares of the picture."""
+        shares = np.bincount(answer["mask"].ravel(), minlength=len(classes)) / answer["mask"].size
+        return [
+            {"class": classes[i], "share": float(shares[i])}
+            for i in np.argsort(-shares, kind="stable")[:top]
+            if shares[i]
+        ]
+
+    def draw(self, image: np.ndarray, answer: Answers) -> dict[str, np.ndarray]:
+        drawn = {"answer": paint(image, answer["mask"])}
+        return drawn | ({"truth": paint(image, answer["true"])} if "true" in answer else {})
+
+
+def segmentation(net: FCN, label_smoothing: float = 0.0) -> Segmentation:
+    """The segmentation task on a fully convolutional network."""
+    return Segmentation(net, label_smoothing)
+
+
+def labels(batch: Batch) -> Array:
+    """uint8 [B, H, W]: `segmentation`, void in the rows that do not count."""
+    return jnp.where(valid_rows(batch)[:, None, None], batch["segmentation"], VOID)
+
+
+def iou(counts: np.ndarray) -> np.ndarray:
+    """Intersection over union of each class of a confusion matrix; NaN where it never occurs."""
+    both = counts.diagonal()
+    return _ratio(both, counts.sum(0) + counts.sum(1) - both)
+
+
+def confusion(true: np.ndarray, said: np.ndarray, classes: int) -> np.ndarray:
+    """int64 [K, K] of masks [...]: true class by predicted one; void is left out."""
+    counted = true != VOID
+    pairs = classes * true[counted].astype(np.int64) + said[counted]
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def _examples(scores: np.ndarray, index: np.ndarray) -> list[dict[str, Any]]:
+    """The best and the worst by their own mean IoU, no example twice."""
+    order = [row for row in np.argsort(-scores, kind="stable") if np.isfinite(scores[row])]
+    best = order[: min(BEST, len(order) // 2)]
+    worst = order[len(best) :][::-1][:WORST]
+    return [
+        {"index": int(index[row]), "rank": rank, "said": f"mean IoU {scores[row]:.1%}"}
+        for rank, rows in (("best", best), ("worst", worst))
+        for row in rows
+    ]
+
+
+def _ratio(part: Any, whole: Any) -> Any:
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
+
+
+def _mean(values: np.ndarray) -> float:
+    """Of those that are numbers; NaN where none is."""
+    found = values[np.isfinite(values)]
+    return float(found.mean()) if len(found) else float("nan")
+
+
+def _number(value: float) -> float | None:
+    """For JSON, which has no NaN."""
+    return float(value) if np.isfinite(value) else None
