@@ -42,7 +42,15 @@ class Weights:
 
 
 def of_run(restored: Restored) -> Weights:
-    """The network of a run as it is evaluated: the averaged parameters where there are any."""
+    """The network of a run as it is evaluated: the averaged parameters where there are any.
+
+    Raises ValueError where it is no classifier, which is what files of weights hold.
+    """
+    if (task := restored.task.name) != "classification":
+        raise ValueError(
+            f"{restored.path} was trained for {task}; files of weights and exported programs are "
+            "classifiers. Another run begins with its parameters by --init RUN"
+        )
     state = restored.state
     params = state.params if state.ema is None else state.ema
     return Weights(

@@ -1,0 +1,204 @@
+"""The classifier at every place: its own answers, where places look, how scores reach pixels."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+
+from alexnet_jax.models.alexnet import AlexNet, Backbone, Pass
+from alexnet_jax.models.fcn import FCN, FEATURES, Places, interpolation, places, resample, window
+from alexnet_jax.models.spec import Conv, Spec, smallest_size, spec
+from alexnet_jax.transfer.convolutionalize import in_form_of
+
+THIN = {"width": 1 / 16, "num_classes": 5, "kernel_init": "zeros"}
+
+
+def trees(net, fcn, size, fill):
+    """The classifier's variables, filled by NumPy, and the same for the fully convolutional net."""
+    image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), image)
+    params = fill(jax.tree.map(lambda x: np.full(x.shape, 0.1, x.dtype), shapes["params"]))
+    own = jax.eval_shape(fcn.init, jax.random.key(0), image)["params"]
+    backbone = in_form_of(own["backbone"], params["backbone"])
+    stats = {k: v for k, v in shapes.items() if k == "batch_stats"}
+    stats = jax.tree.map(lambda x: np.full(x.shape, 0.7, x.dtype), stats)
+    head = {"score": params["head"]}
+    return {"params": params, **stats}, {"params": {"backbone": backbone, "head": head}, **stats}
+
+
+@pytest.mark.parametrize("name", ["small", "notes_224", "notes_227", "batchnorm"])
+def test_at_the_classifiers_size_its_logits_stand_in_the_middle(name, he_kernels):
+    """Exactly the place whose window is the whole map: no weight is lost or put elsewhere."""
+    net = AlexNet(spec(name, **(THIN | {"width": 0.25} if name == "small" else THIN)), exact=True)
+    fcn = FCN(net.spec, exact=True, skips=())
+    size, middle = net.spec.image_size, (window(net.spec) - 1) // 2
+    dense, convolutional = trees(net, fcn, size, he_kernels)
+    image = np.random.default_rng(1).normal(size=(2, size, size, 3)).astype(np.float32)
+    expected, taps = net.apply(dense, image, taps=True)
+    _, found = fcn.apply(convolutional, image, taps=True)
+    np.testing.assert_allclose(found["fc7"][:, middle, middle], taps["fc7"], rtol=1e-4, atol=1e-4)
+    scores = found["fc7"] @ dense["params"]["head"]["kernel"] + dense["params"]["head"]["bias"]
+    np.testing.assert_allclose(scores[:, middle, middle], expected, rtol=1e-4, atol=1e-4)
+    assert np.abs(expected).max() > 0.01
+
+
+def test_unpadded_it_is_the_classifier_slid_over_the_image(he_kernels):
+    bare = Spec(
+        name="bare",
+        image_size=39,
+        convs=(Conv(4, 5, stride=2, then=("activation", "pool")), Conv(8, 3)),
+        dense=(8, 8),
+        num_classes=3,
+        dropout=(),
+        kernel_init="zeros",
+    )
+    net, fcn = AlexNet(bare, exact=True), FCN(bare, exact=True, skips=())
+    dense, convolutional = trees(net, fcn, 39, he_kernels)
+    image = np.random.default_rng(3).normal(size=(1, 63, 55, 3)).astype(np.float32)
+    _, found = fcn.apply(convolutional, image, taps=True)
+    side = window(bare)
+    before = (side - 1) // 2
+    for row, column in ((0, 0), (2, 1), (6, 4)):
+        part = image[:, 4 * row : 4 * row + 39, 4 * column : 4 * column + 39]
+        _, taps = net.apply(dense, part, taps=True)
+        np.testing.assert_allclose(
+            found["fc4"][:, before + row, before + column], taps["fc4"], rtol=1e-4, atol=1e-5
+        )
+
+
+@pytest.mark.parametrize("name", ["small", "original_2012"])
+def test_an_element_looks_at_the_middle_of_the_pixels_that_reach_it(name):
+    """A row of NaN, put everywhere in turn, reaches an element from its receptive field alone."""
+    shape = spec(name, width=1 / 64, activation="identity", normalization="none", dropout=())
+    height, width = (240, 31) if name == "small" else (420, 67)
+    net = Backbone(shape, window=window(shape), exact=True)
+    how = Pass(False, jnp.arange(1), jnp.ones(1, bool), None, (), 0.0)
+    variables = net.init(jax.random.key(0), jnp.zeros((1, height, width, 3)), how)
+
+    @jax.jit
+    def reached(rows):
+        there = jnp.arange(height) == rows[:, None]
+        image = jnp.where(there[:, :, None, None], jnp.nan, jnp.zeros((1, height, width, 3)))
+        values = net.apply(variables, image, how)
+        return {n: jnp.isnan(v).any(axis=(2, 3)) for n, v in values.items() if v.ndim == 4}
+
+    parts = [jax.device_get(reached(rows)) for rows in np.split(np.arange(height), 10)]
+    for tap, at in places(shape).items():
+        hit = np.concatenate([part[tap] for part in parts])  # [pixel, element]
+        lengths = hit.sum(axis=0)
+        whole = np.flatnonzero(lengths == lengths.max())  # not cut by the edge of any map
+        assert len(whole) and lengths.max() < height
+        middle = [np.flatnonzero(hit[:, element])[[0, -1]].mean() for element in whole]
+        np.testing.assert_array_equal(middle, at.of(hit.shape[1])[whole], err_msg=tap)
+
+
+@pytest.mark.parametrize(("name", "last"), [("notes_224", 33), ("notes_227", 49)])
+def test_the_places_of_the_notes_networks(name, last):
+    """By hand: (11 - 1) / 2, then half a pooling window of 3 at strides 4, 8 and 16; a window of
+    5 x 5 has a middle, one of 6 x 6 lies half a step of 32 further on."""
+    found = places(spec(name))
+    assert found["conv1"] == (5, 4) and found["pool1"] == (9, 8) and found["conv2"] == (9, 8)
+    assert found["pool2"] == found["conv5"] == (17, 16)
+    assert found["pool5"] == (33, 32) and found[FEATURES] == (last, 32)
+
+
+@pytest.mark.parametrize("path", ["score", "score_pool2", "score_pool1"])
+def test_a_bright_square_comes_back_at_its_place(path):
+    """Every kernel hands on its middle, so that one path's scores are the brightness it sees.
+
+    A map of step 16 sees a square up to 8 pixels off; over squares at 32 places in a row that
+    cancels out, and what is left would be an error of geometry.
+    """
+    shape = spec("small", width=0.25, num_classes=2, kernel_init="zeros", dropout=())
+    net, size, side = FCN(shape, exact=True), 160, 32
+    params = jax.eval_shape(net.init, jax.random.key(0), np.zeros((1, size, size, 3)))["params"]
+    params = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), params)
+    for layer in params["backbone"].values():
+        kernel = layer["kernel"]
+        kernel[(*((n - 1) // 2 for n in kernel.shape[:-2]), 0, 0)] = 1
+    params["head"][path]["kernel"][0, 1] = 1
+    corners = np.arange(48, 80)
+    image = np.zeros((len(corners), size, size, 3), np.float32)
+    for i, corner in enumerate(corners):
+        image[i, corner : corner + side, size - corner - side : size - corner, 0] = 1
+    scores = np.asarray(jax.jit(net.apply)({"params": params}, image))[..., 1]
+    total = scores.sum(axis=(1, 2))
+    rows = scores.sum(axis=2) @ np.arange(size) / total
+    columns = scores.sum(axis=1) @ np.arange(size) / total
+    true = corners + (side - 1) / 2
+    assert abs((rows - true).mean()) < 1 and abs((columns - (size - 1 - true)).mean()) < 1
+    assert np.abs(rows - true).max() <= 8
+
+
+def test_what_is_linear_in_the_image_comes_back_where_it_was():
+    """Elements that hold their own place: between them, pixels get theirs, to rounding."""
+    at = Places(9.0, 8)
+    centres = at.of(6)
+    values = np.stack(np.meshgrid(centres, centres, indexing="ij"), -1)[None]
+    found = resample(jnp.asarray(values, jnp.float32), at, np.arange(60), np.arange(60))
+    inside = np.arange(9, 50)
+    np.testing.assert_allclose(found[0, 9:50, 20, 0], inside, rtol=1e-6)
+    np.testing.assert_allclose(found[0, 30, 9:50, 1], inside, rtol=1e-6)
+    assert np.all(found[0, :9, 20, 0] == 9) and np.all(found[0, 50:, 20, 0] == 49)
+
+
+def test_an_impulse_comes_back_as_a_tent_around_its_place():
+    for first in (3.5, 5.0):
+        weights = interpolation(7, Places(first, 4), np.arange(32))
+        for element in range(1, 6):
+            tent = weights[:, element]
+            assert (tent * np.arange(32)).sum() / tent.sum() == first + 4 * element
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+
+
+def test_interpolation_is_torchs_where_the_grids_are():
+    """align_corners=False puts element i of a map shrunk by 4 at pixel 4 i + 1.5."""
+    values = np.random.default_rng(0).normal(size=(2, 5, 7, 3)).astype(np.float32)
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(values).permute(0, 3, 1, 2), scale_factor=4, mode="bilinear"
+    ).permute(0, 2, 3, 1)
+    found = resample(jnp.asarray(values), Places(1.5, 4), np.arange(20), np.arange(28))
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_scores_of_skips_are_added_at_their_own_places(he_kernels):
+    """Against scores made by hand of the taps, with torch's rule for nothing but geometry."""
+    shape = spec("small", width=0.25, num_classes=2, kernel_init="zeros")
+    net, size = FCN(shape, exact=True), 48
+    assert smallest_size(shape) <= size
+    image = np.random.default_rng(4).normal(size=(1, size, size, 3)).astype(np.float32)
+    params = net.init(jax.random.key(0), image)["params"]
+    assert not any(np.any(one["kernel"]) for one in params["head"].values())  # zero at first
+    params = he_kernels(jax.tree.map(np.asarray, params))
+    logits, taps = net.apply({"params": params}, image, taps=True)
+    found, total = places(shape), 0.0
+    for name, tap, at in (
+        ("score", "fc7", found[FEATURES]),
+        ("score_pool2", "pool2", found["pool2"]),
+        ("score_pool1", "pool1", found["pool1"]),
+    ):
+        scores = np.asarray(taps[tap]) @ params["head"][name]["kernel"]
+        total = total + scores
+        finer = {"score": found["pool2"], "score_pool2": found["pool1"]}.get(name)
+        if finer is None:
+            pixels = np.arange(size)
+        else:
+            count = taps["pool2" if name == "score" else "pool1"].shape[1]
+            pixels = finer.of(count)
+        where = np.clip((pixels - at.first) / at.step, 0, scores.shape[1] - 1)
+        low = np.minimum(where.astype(int), max(scores.shape[1] - 2, 0))
+        high, share = np.minimum(low + 1, scores.shape[1] - 1), where - low
+        for axis in (1, 2):
+            weight = share.reshape([-1 if a == axis else 1 for a in range(4)])
+            total = np.take(total, low, axis) * (1 - weight) + np.take(total, high, axis) * weight
+    np.testing.assert_allclose(logits, total, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("skips", [("pool1", "pool2"), ("pool2", "pool2"), ("fc6",), ("pool9",)])
+def test_skips_that_cannot_be_are_refused(skips):
+    net = FCN(spec("small"), skips=skips)
+    with pytest.raises(ValueError, match=r"deepest first|has no map"):
+        net.init(jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
