@@ -75,6 +75,7 @@ def main(path: str) -> None:
     )
     parts = SimpleNamespace(
         source=source,
+        classes=source.classes,
         config=CONFIG,
         task=TASK,
         preprocessing=PREPROCESSING,
