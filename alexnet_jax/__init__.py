@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alexnet_jax.models.alexnet import AlexNet
+    from alexnet_jax.models.fcn import FCN
     from alexnet_jax.models.spec import Spec, spec
     from alexnet_jax.optim.chain import optimizer
     from alexnet_jax.optim.rules import Rules
     from alexnet_jax.tasks.classification import classification
+    from alexnet_jax.tasks.segmentation import segmentation
     from alexnet_jax.train import early_stopping
     from alexnet_jax.train.state import TrainState, init_state
     from alexnet_jax.train.step import eval_step, train_step
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
+    "FCN",
     "AlexNet",
     "Rules",
     "Spec",
@@ -36,6 +39,7 @@ __all__ = [
     "eval_step",
     "init_state",
     "optimizer",
+    "segmentation",
     "spec",
     "train_step",
 ]
@@ -43,6 +47,7 @@ __all__ = [
 # Loaded when first asked for: a command line need not wait for JAX to say what is wrong with it.
 _MODULES = {
     "AlexNet": "models.alexnet",
+    "FCN": "models.fcn",
     "Rules": "optim.rules",
     "Spec": "models.spec",
     "TrainState": "train.state",
@@ -51,6 +56,7 @@ _MODULES = {
     "eval_step": "train.step",
     "init_state": "train.state",
     "optimizer": "optim.chain",
+    "segmentation": "tasks.segmentation",
     "spec": "models.spec",
     "train_step": "train.step",
 }

@@ -15,6 +15,7 @@ import pytest
 import alexnet_jax
 
 README = Path(__file__).parent.parent / "README.md"
+TASKS = README.parent / "docs" / "tasks.md"
 
 
 def test_the_packages_six_lines_train():
@@ -38,11 +39,13 @@ def test_the_packages_six_lines_train():
     assert metrics["objective"] != before
 
 
-def test_readmes_python_blocks_run(tmp_path, monkeypatch):
-    if not README.exists():
-        pytest.skip("there is no README.md")
+@pytest.mark.parametrize("page", [README, TASKS], ids=lambda page: page.name)
+def test_the_python_blocks_of_a_page_run(page, tmp_path, monkeypatch):
+    if not page.exists():
+        pytest.skip(f"there is no {page.name}")
     monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"^```python\n(.*?)^```", README.read_text(), re.MULTILINE | re.DOTALL)
+    blocks = re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL)
+    assert blocks
     names: dict = {}  # one after the other, as somebody reads them
     for block in blocks:
-        exec(compile(block, str(README), "exec"), names)
+        exec(compile(block, str(page), "exec"), names)

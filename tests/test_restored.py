@@ -14,10 +14,12 @@ from PIL import Image
 
 from alexnet_jax.data.decode import BadImage
 from alexnet_jax.models.alexnet import AlexNet
+from alexnet_jax.models.fcn import FCN
 from alexnet_jax.optim.chain import optimizer
 from alexnet_jax.predict import predict_files
 from alexnet_jax.restored import find_checkpoint, initial_state, load
 from alexnet_jax.tasks.classification import classification
+from alexnet_jax.tasks.segmentation import segmentation
 from alexnet_jax.train.checkpoint import Checkpoints, load_arrays
 from alexnet_jax.train.state import init_state
 from alexnet_jax.weights import of_run, write
@@ -68,6 +70,25 @@ def test_with_other_classes_the_head_stays(restored, arrays):
         assert tree["head"]["kernel"].shape == (8, 5)
         assert np.all(tree["head"]["kernel"] == 9)
     assert "the head, of another number of classes, stays" in said
+
+
+def test_a_classifiers_run_begins_a_segmentation(restored, arrays):
+    """Its dense layer, reshaped, and its statistics; the scores of pixels stay as they are."""
+    task = segmentation(FCN(dataclasses.replace(restored.task.net.spec, num_classes=3)))
+    tx = optimizer("sgd", learning_rate=0.1)
+    shapes = jax.eval_shape(lambda: init_state(seed=0, task=task, tx=tx, image_shape=(40, 40, 3)))
+    nine = jax.tree.map(lambda x: jnp.full(x.shape, 9, x.dtype), shapes)
+    state, said = initial_state(str(RUN), nine)
+    given, own = arrays["ema"]["backbone"], state.params["backbone"]
+    dense = given["fc6"]["kernel"]
+    assert own["fc6"]["kernel"].shape == (*own["fc6"]["kernel"].shape[:3], dense.shape[1])
+    np.testing.assert_array_equal(np.reshape(own["fc6"]["kernel"], dense.shape), dense)
+    for layer in ("conv1", "fc7"):
+        jax.tree.map(np.testing.assert_array_equal, own[layer], given[layer])
+    stats = arrays["model_state"]["batch_stats"]
+    jax.tree.map(np.testing.assert_array_equal, state.model_state["batch_stats"], stats)
+    assert all(np.all(leaf == 9) for leaf in jax.tree.leaves(state.params["head"]))
+    assert said.endswith("; the head, of another task or form, stays at its initialization")
 
 
 def test_a_head_follows_its_classes(restored, arrays):
