@@ -20,6 +20,7 @@ from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.parts import placed
 from alexnet_jax.predict import predict_files
 from alexnet_jax.restored import find_checkpoint, given, load
+from alexnet_jax.tasks.classification import Classification
 from alexnet_jax.train import parallel
 from alexnet_jax.train.canvas import eval_canvas
 from alexnet_jax.train.checkpoint import load_arrays, read_meta, steps_in
@@ -161,6 +162,7 @@ def probe(
         raise ValueError("draws and neighbours have to be at least 1, and shots at least 0")
     variables, net, preprocessing = frozen_network(source)
     found = assemble.open_source(data, canvas=preprocessing.canvas, seed=0)
+    classes = len(Classification.classes(found))
     features = {
         name: split_features(
             variables,
@@ -175,7 +177,6 @@ def probe(
     }
     train, validation = features["train"], features["validation"]
     judge = features.get("test", validation)
-    classes = len(found.classes)
 
     def right(count: int, seed: int) -> float:
         rows = few_per_class(train.labels, count or len(train.labels), seed)

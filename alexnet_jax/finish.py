@@ -39,7 +39,7 @@ def finish(parts: Parts, folder: RunFolder, at: Position, reason: str, command: 
         folder.write_json("results.json", results)
     folder.write_text("report.html", page(_summary(parts, folder, at, state, results, command)))
     for split, figures in results["splits"].items():
-        folder.say(f"{split}: {described(figures, parts.task.monitor[0])}")
+        folder.say(f"{split}: {_described(figures, parts.task.monitor[0])}")
     folder.say(f"{reason}: best at step {best_step}, last step {at.step}")
     folder.say(f"report: {folder.path / 'report.html'}")
 
@@ -77,7 +77,7 @@ def _figures(parts: Parts, state: TrainState, split: str) -> dict[str, float]:
     return {**parts.task.counts(sums), **parts.task.metrics(sums)}
 
 
-def described(figures: Mapping[str, float], metric: str) -> str:
+def _described(figures: Mapping[str, float], metric: str) -> str:
     """A split's figures in a line."""
     good = f"{metric} {figures[metric]:.2%}"
     if "correct" in figures:

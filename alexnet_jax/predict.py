@@ -30,9 +30,9 @@ def predict_files(
     """[{"image": path, "predictions": [{"class", "probability"}, ...]}, ...], best class first.
 
     Segmentation gives "share" (of the square seen) for "probability", and writes beside each
-    picture, or into the folder `out`, what it names under "files": `mask`, NAME_mask.png, a PNG of
-    class indices with a palette; and `answer`, NAME_answer.png, the picture with its classes
-    painted over. Files of these names are replaced.
+    picture, or into the folder `out`, what it names under "files": `mask`, a PNG of class indices
+    with a palette, NAME_predicted_mask.png; and `answer`, the picture with its classes painted
+    over, NAME_predicted_answer.png. Files of these names are replaced.
 
     Raises FileNotFoundError, or BadImage with the file's name; ValueError where two pictures' files
     would have one name.
@@ -78,7 +78,7 @@ def _files(
     pictures |= {name: Image.fromarray(pixels) for name, pixels in drawn.items()}
     file = Path(path).expanduser()
     folder = file.parent if out is None else Path(out).expanduser()
-    return {name: (folder / f"{file.stem}_{name}.png", x) for name, x in pictures.items()}
+    return {name: (folder / f"{file.stem}_predicted_{name}.png", x) for name, x in pictures.items()}
 
 
 def lay_back(mask: np.ndarray, shape: tuple[int, int], p: Preprocessing) -> np.ndarray:

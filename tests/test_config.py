@@ -169,7 +169,7 @@ def test_a_monitor_and_the_wrong_direction_are_refused():
 
 def test_every_recipe_is_one_of_the_documented_names():
     documented = ("street", "cifar10", "folder", "street-segmentation", "segmentation-folder")
-    assert NAMES == documented
+    assert documented == NAMES
     with pytest.raises(ValueError, match="did you mean 'cifar10'"):
         recipe("cifar-10")
     with pytest.raises(ValueError, match="there are street, cifar10, folder"):

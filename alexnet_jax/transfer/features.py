@@ -42,7 +42,7 @@ def tap_values(variables: Mapping[str, Any], images: Array, *, net: AlexNet, tap
 
     `variables` holds "params" and, under batch normalization, "batch_stats"; dense layers behind
     the tap are neither computed nor need parameters. Raises ValueError for an unknown tap, for
-    "logits", and where a layer has no parameters.
+    "logits", for a dense layer that is a convolution, and where a layer has no parameters.
     """
     if tap == "logits":
         raise ValueError("logits are the network's answer; take a tap before them")
@@ -51,6 +51,8 @@ def tap_values(variables: Mapping[str, Any], images: Array, *, net: AlexNet, tap
     given = variables["params"]["backbone"]
     if absent := [name for name in (*convs, *dense) if name not in given]:
         raise ValueError(f"the tap {tap!r} needs {', '.join(absent)}, which the file has not")
+    if maps := [name for name in dense if given[name]["kernel"].ndim == 4]:
+        raise ValueError(f"{maps[0]} of a segmentation network is a map; take a tap before it")
     spec = replace(net.spec, dense=net.spec.dense[: len(dense)], dropout=())
     backbone = Backbone(spec, net.dtype, net.param_dtype, net.exact)
     count = images.shape[0]

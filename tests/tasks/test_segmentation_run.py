@@ -150,9 +150,9 @@ def test_evaluate_finds_what_predict_shows(told, finished):
 def test_predict_prints_shares_and_paths(told, finished):
     status, text = told("predict run pictures/val/0.png --out shown")
     assert status == 0
-    assert re.search(r"\d+\.\d\d%  ground", text) and "mask: shown/0_mask.png" in text
+    assert re.search(r"\d+\.\d\d%  ground", text) and "mask: shown/0_predicted_mask.png" in text
     status, text = told("predict run pictures/val/0.png pictures/test/0.png --out shown")
-    assert status == 1 and "would both be drawn as shown/0_mask.png" in text
+    assert status == 1 and "would both be drawn as shown/0_predicted_mask.png" in text
 
 
 def test_the_report_shows_answers_beside_the_truth(finished):
@@ -175,6 +175,7 @@ def test_what_is_for_classifiers_is_refused_in_words(told, finished):
         ("evaluate run --views 10", "ten views are averaged for classification"),
         ("convert run out.npz", "was trained for segmentation"),
         ("export run out.onnx", "was trained for segmentation"),
+        ("probe run --data pictures", "no label for each image"),
         ("train folder --task segmentation --data pictures --input.crop-files --augment.crop "
          "resized --spec small --run-dir no", "input.crop_files goes with classification"),
         ("train folder --data pictures --run-dir no", "no label for each image"),
