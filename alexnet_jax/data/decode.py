@@ -64,11 +64,13 @@ def decode_rgb(
 def canvas(image: np.ndarray, size: int) -> np.ndarray:
     """Scale the short side to `size` and cut out the middle: uint8 [H, W, 3] -> [size, size, 3].
 
-    Bilinear, antialiased when shrinking (Pillow's).
+    Bilinear, antialiased when shrinking (Pillow's). The cut begins at a whole pixel of the scaled
+    image, rounded down: half a pixel would blur every second image.
     """
     height, width = image.shape[:2]
     side = min(height, width)
-    return _resize(image, size, (height - side) / 2, (width - side) / 2, side, side)
+    top, left = ((extent - side) * size // side // 2 * side / size for extent in (height, width))
+    return _resize(image, size, top, left, side, side)
 
 
 def random_resized_crop(

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from alexnet_jax import __version__
 from alexnet_jax.data.preprocess import Preprocessing, preprocess
 from alexnet_jax.leaves import named_leaves
 from alexnet_jax.models import spec as specs
@@ -116,6 +117,7 @@ def cache_key(
 ) -> str:
     """Hex digest of all that features depend on; `data` names a split and its fingerprint."""
     facts = {
+        "alexnet_jax": __version__,  # a later one may decode or compute otherwise
         "spec": specs.to_json(net.spec),
         "dtype": jnp.dtype(net.dtype).name,
         "exact": net.exact,
