@@ -101,9 +101,10 @@ def publish(folder: Path, title: str, answer: str, figure: Figure, sections: Seq
     results = json.loads((folder / "results.json").read_text())
     facts, seconds = results["environment"], sum(row["seconds"] for row in results["rows"])
     figure.savefig(folder / "figure.png", dpi=110)
+    cores = "1 core" if facts["cores"] == 1 else f"{facts['cores']} cores"
     how = (
         f"`{facts['command']}`: {len(results['rows'])} networks, "
-        f"{timedelta(seconds=round(seconds))} in all, on {facts['cpu']}, {facts['cores']} cores, "
+        f"{timedelta(seconds=round(seconds))} in all, on {facts['cpu']}, {cores}, "
         f"jax {facts['versions']['jax']} on {facts['backend']}. Every row is in "
         "[results.json](results.json)."
     )
