@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,7 +13,7 @@ from alexnet_jax import assemble
 from alexnet_jax.cache import cache_folder
 from alexnet_jax.data.loader import Reader, evaluation_batches
 from alexnet_jax.data.preprocess import Preprocessing
-from alexnet_jax.leaves import leaf_name
+from alexnet_jax.leaves import digest, leaf_name
 from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.parts import placed
 from alexnet_jax.predict import predict_files
@@ -238,15 +236,6 @@ def convert(source: str, target: str, spec: str | None) -> str:
             f"mean {p['mean']}, std {p['std']}"
         )
     return "\n".join([*lines, *(f"note: {note}" for note in weights.notes)])
-
-
-def digest(arrays: Any) -> str:
-    """sha256 over names, types, shapes and bytes of every array."""
-    sha = hashlib.sha256()
-    for path, x in jax.tree_util.tree_leaves_with_path(arrays):
-        sha.update(f"{jax.tree_util.keystr(path)} {x.dtype} {x.shape}".encode())
-        sha.update(np.ascontiguousarray(x).tobytes())
-    return sha.hexdigest()
 
 
 def doctor() -> str:

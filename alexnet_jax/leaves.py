@@ -1,11 +1,13 @@
-"""Names of the arrays in a tree, and what two trees differ in."""
+"""Names of the arrays in a tree, what two trees differ in, and a digest of one."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import numpy as np
 
 Tree = Any
 
@@ -38,3 +40,13 @@ def differences(have: Tree, want: Tree, describe: Callable[[Any], str] = shape) 
     new = {name: describe(leaf) for name, leaf in named_leaves(want) if leaf is not None}
     lines = [f"  - {name} {old[name]}" for name in sorted(old) if old[name] != new.get(name)]
     return lines + [f"  + {name} {new[name]}" for name in sorted(new) if new[name] != old.get(name)]
+
+
+def digest(tree: Tree) -> str:
+    """sha256 over names, types, shapes and bytes of all arrays, as hex digits."""
+    sha = hashlib.sha256()
+    for name, leaf in named_leaves(tree):
+        if leaf is not None:
+            sha.update(f"{name} {shape_and_dtype(leaf)}".encode())
+            sha.update(np.ascontiguousarray(leaf).tobytes())
+    return sha.hexdigest()

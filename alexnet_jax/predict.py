@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from alexnet_jax.data.decode import canvas, decode_rgb
+from alexnet_jax.data.decode import canvas, canvas_margin, decode_rgb
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.data.window import VOID
 from alexnet_jax.restored import Restored
@@ -89,7 +89,8 @@ def lay_back(mask: np.ndarray, shape: tuple[int, int], p: Preprocessing) -> np.n
     side, margin = min(shape), (p.canvas - p.size) // 2
     found = []
     for length in shape:
-        at = (np.arange(length) + 0.5 - (length - side) / 2) * p.canvas / side - margin
+        begin = canvas_margin(length, side, p.canvas) + margin
+        at = (np.arange(length) + 0.5) * p.canvas / side - begin
         found.append(np.floor(at).astype(int))
     rows, columns = found
     inside = [(index >= 0) & (index < p.size) for index in found]

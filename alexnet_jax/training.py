@@ -11,6 +11,8 @@ import itertools
 import math
 import time
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 
 import jax
 
@@ -64,7 +66,8 @@ def train(config: Config, command: str) -> str:
     another process has the folder, NonFiniteLoss, TooManyBadImages; FileNotFoundError where
     `transfer.against` is no run.
     """
-    from alexnet_jax.finish import finish  # before training: it says what the report still needs
+    if find_spec("matplotlib") is None:
+        import_module("alexnet_jax.report.plots")  # it says now what the report will need
 
     parts = make_parts(config)  # first: what cannot begin leaves no folder behind
     config = parts.config
@@ -87,6 +90,8 @@ def train(config: Config, command: str) -> str:
         if reason == Reason.NON_FINITE and at.stopper.best_step is None:
             what = f"{config.stopping.monitor} is not finite at step {at.step}"
             raise NonFiniteLoss(_advice(what, folder))
+        from alexnet_jax.finish import finish  # here: drawing takes half a second to import
+
         finish(parts, folder, at, reason, command)
         return reason
 

@@ -87,14 +87,21 @@ def decode_indices(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> n
 def canvas(image: np.ndarray, size: int) -> np.ndarray:
     """Scale the short side to `size` and cut out the middle: uint8 [H, W, 3] -> [size, size, 3].
 
-    Bilinear, antialiased when shrinking (Pillow's).
+    Bilinear, antialiased when shrinking (Pillow's). The cut begins at a whole pixel of the scaled
+    image, rounded down: half a pixel would blur every second image.
     """
-    return _resize(image, size, *_middle(image), Image.Resampling.BILINEAR)
+    return _resize(image, size, *_middle(image, size), Image.Resampling.BILINEAR)
 
 
 def canvas_mask(mask: np.ndarray, size: int) -> np.ndarray:
     """What `canvas` does to an image, by nearest pixel: uint8 [H, W] -> [size, size]."""
-    return _resize(mask, size, *_middle(mask), Image.Resampling.NEAREST)
+    return _resize(mask, size, *_middle(mask, size), Image.Resampling.NEAREST)
+
+
+def canvas_margin(extent: int, side: int, size: int) -> int:
+    """Whole pixels of the scaled image before the square that `canvas` cuts out of an axis of
+    `extent` pixels, `side` of which are scaled to `size`."""
+    return (extent - side) * size // side // 2
 
 
 def random_resized_crop(
@@ -129,11 +136,11 @@ def random_resized_crop(
     return _resize(image, size, top, left, h, w, Image.Resampling.BILINEAR)
 
 
-def _middle(image: np.ndarray) -> tuple[float, float, int, int]:
-    """(top, left, height, width) of the largest square in the middle."""
-    height, width = image.shape[:2]
-    side = min(height, width)
-    return (height - side) / 2, (width - side) / 2, side, side
+def _middle(image: np.ndarray, size: int) -> tuple[float, float, int, int]:
+    """(top, left, height, width) of the square in the middle that `canvas` scales to `size`."""
+    side = min(image.shape[:2])
+    top, left = (canvas_margin(n, side, size) * side / size for n in image.shape[:2])
+    return top, left, side, side
 
 
 def _resize(

@@ -6,13 +6,11 @@ Plain Markdown; the front matter is what model hubs read
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from alexnet_jax.leaves import digest
 from alexnet_jax.models import spec as specs
 from alexnet_jax.weights.base import Weights
 from alexnet_jax.weights.files import replacing
@@ -134,15 +132,6 @@ def about(weights: Weights, stem: str, run: Restored | None = None) -> str:
     return "\n".join(parts)
 
 
-def digest(weights: Weights) -> str:
-    """sha256 over the names and bytes of all arrays."""
-    sha = hashlib.sha256()
-    for name, array in sorted(to_arrays(weights).items()):
-        sha.update(name.encode())
-        sha.update(np.ascontiguousarray(array).tobytes())
-    return sha.hexdigest()
-
-
 def _network(weights: Weights) -> str:
     names, count = weights.classes, weights.spec.num_classes
     listed = ", ".join(f"{i} {name}" for i, name in enumerate(names[:SHOWN]))
@@ -151,7 +140,7 @@ def _network(weights: Weights) -> str:
     return _list(
         {
             "classes": f"{count}: {listed}{more}" if names else f"{count}, names not known",
-            "numbers": f"{total:,}, sha256 {digest(weights)}",
+            "numbers": f"{total:,}, sha256 {digest(to_arrays(weights))}",
             "spec": f"`{json.dumps(specs.to_json(weights.spec))}`",
             "layers that are missing": ", ".join(weights.absent) or None,
             "notes": "; ".join(weights.notes) or None,

@@ -19,8 +19,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from alexnet_jax import __version__
 from alexnet_jax.data.preprocess import Preprocessing, preprocess
-from alexnet_jax.leaves import named_leaves
+from alexnet_jax.leaves import digest
 from alexnet_jax.models import spec as specs
 from alexnet_jax.models.alexnet import AlexNet, Backbone, Pass
 from alexnet_jax.transfer.freeze import layers_up_to
@@ -118,6 +119,7 @@ def cache_key(
 ) -> str:
     """Hex digest of all that features depend on; `data` names a split and its fingerprint."""
     facts = {
+        "alexnet_jax": __version__,  # a later one may decode or compute otherwise
         "spec": specs.to_json(net.spec),
         "dtype": jnp.dtype(net.dtype).name,
         "exact": net.exact,
@@ -125,11 +127,8 @@ def cache_key(
         "preprocessing": preprocessing.to_json(),
         "data": dict(data),
     }
-    sha = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
-    for name, leaf in named_leaves(dict(variables)):
-        sha.update(f"{name} {leaf.dtype} {leaf.shape}".encode())
-        sha.update(np.ascontiguousarray(leaf).tobytes())
-    return sha.hexdigest()
+    text = json.dumps({**facts, "arrays": digest(dict(variables))}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load(path: Path) -> Features | None:

@@ -6,16 +6,19 @@ second. The price is that nothing can be augmented.
 
 from __future__ import annotations
 
+from functools import partial
 from math import isqrt
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from alexnet_jax.data.stream import indices
 from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.models.spec import Spec, shapes
+from alexnet_jax.tasks.base import Task
 from alexnet_jax.tasks.classification import classification
 from alexnet_jax.train.state import TrainState, init_state
 from alexnet_jax.train.step import train_step
@@ -62,12 +65,20 @@ def train_head(
     values = jnp.asarray(features.values).reshape(-1, *shape)
     labels = jnp.asarray(features.labels)
 
-    def update(state: TrainState, rows: jax.Array) -> tuple[TrainState, jax.Array]:
+    order = jnp.asarray(rows.reshape(updates, batch_size), jnp.int32)
+    state, losses = _updates(state, order, values, labels, task=task, tx=tx)
+    return state, np.asarray(losses)
+
+
+@partial(jax.jit, static_argnames=("task", "tx"))
+def _updates(
+    state: TrainState, order: Array, values: Array, labels: Array, *, task: Task, tx: Any
+) -> tuple[TrainState, Array]:
+    """One update for each row of `order`, int32 [updates, B]; all in one program."""
+
+    def update(state: TrainState, rows: Array) -> tuple[TrainState, Array]:
         batch = {"image": values[rows], "label": labels[rows]}
         state, metrics = train_step(state, batch, task=task, tx=tx)
         return state, metrics["objective"]
 
-    state, losses = jax.jit(lambda *xs: jax.lax.scan(update, *xs))(
-        state, jnp.asarray(rows.reshape(updates, batch_size), jnp.int32)
-    )
-    return state, np.asarray(losses)
+    return jax.lax.scan(update, state, order)

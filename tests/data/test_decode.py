@@ -195,6 +195,14 @@ def test_canvas_is_the_short_side_scaled_and_the_middle_cut_out(height, width):
     assert near(canvas(image, size), expected, 1 if width != 120 else 3)
 
 
+@pytest.mark.parametrize(("height", "width"), [(50, 51), (50, 53), (97, 50), (50, 50)])
+def test_an_image_of_the_right_height_or_width_keeps_its_pixels(height, width):
+    """Where an odd number of columns is to go, the cut must not fall between two pixels."""
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    top, left = (height - 50) // 2, (width - 50) // 2
+    np.testing.assert_array_equal(canvas(image, 50), image[top : top + 50, left : left + 50])
+
+
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 300), (7, 5)])
 def test_canvas_enlarges_small_images(height, width):
     assert canvas(np.full((height, width, 3), 77, np.uint8), 16).tolist() == [[[77] * 3] * 16] * 16

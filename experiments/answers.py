@@ -1,0 +1,132 @@
+"""What every experiment leaves behind: results.json, a figure, and a page of Markdown.
+
+A row is one trained network: what was varied, by name, and what came out. Rows are written as they
+come, so that an experiment that was killed goes on with those that are missing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from alexnet_jax.train.environment import environment
+
+Row = dict[str, Any]
+
+
+def collect(
+    folder: Path,
+    settings: Mapping[str, Any],
+    cases: Sequence[Mapping[str, Any]],
+    measure: Callable[..., Mapping[str, float]],
+) -> list[Row]:
+    """The rows {**case, **measure(**case)} of all cases, in order; those on disk are not repeated.
+
+    `settings` are all that the rows depend on besides their case. Raises ValueError where the
+    folder holds rows of other settings.
+    """
+    path = folder / "results.json"
+    settings = json.loads(json.dumps(settings))
+    known: list[Row] = []
+    if path.exists():
+        results = json.loads(path.read_text())
+        if results["settings"] != settings:
+            raise ValueError(
+                f"{path} was measured with other settings, {results['settings']}; "
+                "give another --out, or delete it"
+            )
+        known = results["rows"]
+    rows: list[Row] = []
+    began, measured = time.monotonic(), 0
+    for number, case in enumerate(cases, 1):
+        row = next((row for row in known if case.items() <= row.items()), None)
+        if row is None:
+            start = time.monotonic()
+            row = {**case, **measure(**case)}
+            row["seconds"] = round(time.monotonic() - start, 2)
+            measured += 1
+        rows.append(row)
+        _write(path, {"settings": settings, "environment": environment(), "rows": rows})
+        if measured:
+            left = (time.monotonic() - began) / measured * (len(cases) - number)
+            told = ", ".join(f"{name} {_short(value)}" for name, value in row.items())
+            print(f"{number}/{len(cases)}  {told}; {timedelta(seconds=round(left))} left")
+    return rows
+
+
+def chosen(rows: Iterable[Row], **case: Any) -> list[Row]:
+    """The rows of a case."""
+    return [row for row in rows if case.items() <= row.items()]
+
+
+def values(rows: Iterable[Row], name: str = "accuracy", **case: Any) -> np.ndarray:
+    """One outcome of the rows of a case, float64 [n], in their order."""
+    return np.array([row[name] for row in chosen(rows, **case)], float)
+
+
+def spread(shares: np.ndarray) -> str:
+    """Shares as "81.2 % (79.0 to 83.1)": mean and range."""
+    shares = 100 * np.asarray(shares)
+    if not len(shares):
+        return ""
+    mean = f"{shares.mean():.1f} %"
+    return mean if len(shares) == 1 else f"{mean} ({shares.min():.1f} to {shares.max():.1f})"
+
+
+def difference(first: np.ndarray, second: np.ndarray) -> str:
+    """Pairs of shares as "12.3 points more (8.0 to 15.1, n = 5)"."""
+    points = 100 * (first - second)
+    direction = "more" if points.mean() >= 0 else "fewer"
+    points = points if direction == "more" else -points
+    low, high = points.min(), points.max()
+    return f"{points.mean():.1f} points {direction} ({low:.1f} to {high:.1f}, n = {len(points)})"
+
+
+def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A Markdown table, its first column to the left."""
+    rows = [header, [":--", *["--:"] * (len(header) - 1)], *lines]
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def publish(folder: Path, title: str, answer: str, figure: Figure, sections: Sequence[str]) -> None:
+    """Write README.md and figure.png beside results.json, and print the answer."""
+    results = json.loads((folder / "results.json").read_text())
+    facts, seconds = results["environment"], sum(row["seconds"] for row in results["rows"])
+    figure.savefig(folder / "figure.png", dpi=110)
+    cores = "1 core" if facts["cores"] == 1 else f"{facts['cores']} cores"
+    how = (
+        f"`{facts['command']}`: {len(results['rows'])} networks, "
+        f"{timedelta(seconds=round(seconds))} in all, on {facts['cpu']}, {cores}, "
+        f"jax {facts['versions']['jax']} on {facts['backend']}. Every row is in "
+        "[results.json](results.json)."
+    )
+    page = [f"# {title}", answer, "![The answer as a figure](figure.png)", *sections, how]
+    _write_text(folder / "README.md", "\n\n".join(page) + "\n")
+    print(f"\n{answer}\n{folder / 'README.md'}")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _write(path: Path, results: Mapping[str, Any]) -> None:
+    head = {name: value for name, value in results.items() if name != "rows"}
+    rows = ",\n".join(json.dumps(row) for row in results["rows"])
+    text = json.dumps(head, indent=1)[:-2] + f',\n "rows": [\n{rows}\n]}}\n'
+    _write_text(path, text)
+
+
+def _write_text(path: Path, text: str) -> None:
+    """All or nothing: a kill leaves the old file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)

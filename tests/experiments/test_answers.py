@@ -1,0 +1,61 @@
+"""What an experiment says is what its rows are; what it has measured is not measured again."""
+
+from __future__ import annotations
+
+import json
+
+import answers
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+
+def test_shares_and_differences_in_words():
+    assert answers.spread([0.5, 0.75, 0.625]) == "62.5 % (50.0 to 75.0)"
+    assert answers.spread([0.5]) == "50.0 %"
+    first, second = np.array([0.6, 0.8]), np.array([0.5, 0.5])
+    assert answers.difference(first, second) == "20.0 points more (10.0 to 30.0, n = 2)"
+    assert answers.difference(second, first) == "20.0 points fewer (10.0 to 30.0, n = 2)"
+    mixed = answers.difference(np.array([0.4, 0.9]), np.array([0.5, 0.6]))
+    assert mixed == "10.0 points more (-10.0 to 30.0, n = 2)"
+
+
+def test_rows_are_chosen_by_their_case():
+    rows = [{"m": "a", "seed": s, "accuracy": s / 10} for s in range(3)]
+    rows += [{"m": "b", "seed": 0, "accuracy": 1.0}]
+    assert answers.values(rows, m="a").tolist() == [0.0, 0.1, 0.2]
+    assert answers.values(rows, "seed", m="b").tolist() == [0.0]
+
+
+def test_a_killed_experiment_goes_on_and_other_settings_are_refused(tmp_path):
+    asked = []
+
+    def measure(x, seed):
+        if len(asked) == 2 and x == 2:
+            raise KeyboardInterrupt
+        asked.append((x, seed))
+        return {"accuracy": x / 4}
+
+    cases = [{"x": x, "seed": seed} for x in (1, 2) for seed in (0, 1)]
+    settings = {"taps": ("a", "b")}
+    with pytest.raises(KeyboardInterrupt):
+        answers.collect(tmp_path, settings, cases, measure)
+    asked.append("again")
+    rows = answers.collect(tmp_path, settings, cases, measure)
+    assert asked == [(1, 0), (1, 1), "again", (2, 0), (2, 1)]
+    assert [row["accuracy"] for row in rows] == [0.25, 0.25, 0.5, 0.5]
+    assert json.loads((tmp_path / "results.json").read_text())["rows"] == rows
+    with pytest.raises(ValueError, match="measured with other settings"):
+        answers.collect(tmp_path, {"taps": ("a",)}, cases, measure)
+
+
+def test_a_page_has_the_answer_the_figure_and_how_it_was_measured(tmp_path, capsys):
+    answers.collect(tmp_path, {}, [{"x": 1}], lambda x: {"accuracy": 0.5})
+    table = answers.markdown_table(["x", "share"], [["1", "50.0 %"]])
+    answers.publish(tmp_path, "Why?", "Because 1 is 1.", Figure(), [table])
+    page = (tmp_path / "README.md").read_text()
+    assert page.startswith("# Why?\n\nBecause 1 is 1.\n")
+    assert "| x | share |\n| :-- | --: |\n| 1 | 50.0 % |" in page
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
+    assert "1 networks" in page and "jax" in page
+    assert "Because 1 is 1." in capsys.readouterr().out
