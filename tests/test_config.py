@@ -167,6 +167,20 @@ def test_a_monitor_and_the_wrong_direction_are_refused():
     assert Stopping(monitor="validation/loss", mode="min").mode == "min"
 
 
+def test_a_task_stops_on_its_own_metric_where_nothing_else_is_asked_for():
+    config = Config(task="segmentation")
+    task = assemble.make_task(config, assemble.make_spec(config, 3))
+    found = assemble.with_monitor(config, task).stopping
+    assert (found.monitor, found.mode) == ("validation/mean_iou", "max")
+    asked = replace(config, stopping=Stopping(monitor="validation/loss", mode="min"))
+    assert assemble.with_monitor(asked, task) == asked
+    config = Config()
+    task = assemble.make_task(config, assemble.make_spec(config, 3))
+    assert assemble.with_monitor(config, task) == config
+    with pytest.raises(ValueError, match="there are classification, segmentation"):
+        assemble.make_task(Config(task="pose"), assemble.make_spec(Config(), 3))
+
+
 def test_every_recipe_is_one_of_the_documented_names():
     documented = ("street", "cifar10", "folder", "street-segmentation", "segmentation-folder")
     assert documented == NAMES

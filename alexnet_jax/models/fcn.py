@@ -2,9 +2,9 @@
 
 Long, Shelhamer and Darrell 2015, arXiv:1411.4038. The first dense layer becomes a convolution of
 the kernel [h, w, c, n] that is the dense [h * w * c, n] reshaped; those behind it, and the scores,
-work on each place alone. Scores of a deep tap are laid bilinearly between the places of a
-shallower one and added to its own: skips from pool2 (stride 16 of 224 px, their FCN-16s) and pool1
-(FCN-8s); without skips it is FCN-32s.
+work on each place alone. Scores of a deep map are laid bilinearly on the places of a shallower one
+and added to its own. In the networks for 224 px, whose last map has a stride of 32, a skip from
+pool2 makes FCN-16s, and pool1 besides FCN-8s; without skips it is FCN-32s.
 
 Where they pad the image by 100 pixels, we pad the first dense layer's input, so that each place of
 the last map has its window. Convolutions that do not pad shift the maps against the image: places
