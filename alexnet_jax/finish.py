@@ -61,9 +61,7 @@ def _judged(parts: Parts, state: TrainState) -> dict[str, Any]:
     findings = parts.task.findings(predict_split(parts, state, split), parts.classes)
     if "confusion" in findings:
         of = {"split": split, "classes": list(parts.classes)}
-        findings["confusion"] = of | {"counts": findings["confusion"]}
-        if "unit" in findings:
-            findings["confusion"]["unit"] = findings.pop("unit")
+        findings["confusion"] = of | findings["confusion"]
     return {
         "splits": splits,
         "data": {fact: getattr(source, fact) for fact in ("name", "version", "fingerprint")},
@@ -185,8 +183,7 @@ def _examples(
     shown = []
     for one, answer in zip(told, predict_rows(parts, state, split, rows), strict=True):
         name = source.name(one["index"])
-        canvas = _picture(source[one["index"]], name, p.canvas)
-        image = np.asarray(center_crop(canvas, p.size))
+        image = center_crop(_picture(source[one["index"]], name, p.canvas), p.size)
         drawn = parts.task.draw(image, answer)
         shown.append(
             Example(image, drawn["truth"], drawn["answer"], one["rank"], one["said"], name)

@@ -106,7 +106,7 @@ class Task(Protocol):
     def findings(self, answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
         """What the report tells of a split, for JSON, from the answers and truth of all examples.
 
-        Any of `confusion` [K][K] (true, predicted), which counts `unit`, by default "examples";
+        Any of `confusion` {"counts": [K][K] (true, predicted), "unit": "examples" by default};
         `per_class` {class: {name: number or None}}; `mistakes`, of classes; `examples`
         [{"index", "rank": "best" or "worst", "said"}].
         """

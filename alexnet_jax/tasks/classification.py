@@ -108,7 +108,7 @@ class Classification:
 
     def findings(self, answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
         counts = confusion(answers["true"], answers["label"], len(classes))
-        return {"confusion": counts.tolist(), "mistakes": _mistakes(answers)}
+        return {"confusion": {"counts": counts.tolist()}, "mistakes": _mistakes(answers)}
 
     def tell(self, answer: Answers, classes: Sequence[str], top: int) -> list[dict[str, Any]]:
         probability = answer["probability"]

@@ -129,8 +129,7 @@ class Segmentation:
             scores.append(_mean(iou(of_one)))
         rows = zip(classes, iou(counts), _ratio(counts.diagonal(), counts.sum(1)), strict=True)
         return {
-            "confusion": counts.tolist(),
-            "unit": "pixels",
+            "confusion": {"counts": counts.tolist(), "unit": "pixels"},
             "per_class": {
                 name: {"iou": _number(share), "recall": _number(found), "pixels": int(pixels)}
                 for (name, share, found), pixels in zip(rows, counts.sum(1), strict=True)

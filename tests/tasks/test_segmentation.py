@@ -189,7 +189,7 @@ def test_findings_rank_the_pictures_by_their_own_iou():
         (10, "best"), (12, "worst"), (11, "worst"),
     ]  # fmt: skip
     assert found["examples"][1]["said"] == "mean IoU 25.0%"
-    assert found["confusion"][1] == [6 + 18, 18 + 12, 0, 0]
+    assert found["confusion"]["counts"][1] == [6 + 18, 18 + 12, 0, 0]
     assert found["per_class"]["b"] == {"iou": 30 / 54, "recall": 30 / 54, "pixels": 54}
     assert found["per_class"]["c"] == {"iou": None, "recall": None, "pixels": 0}
 
