@@ -41,7 +41,10 @@ class Task(Protocol):
     name: ClassVar[str]
     """What the command line and a checkpoint's meta call it."""
     annotations: ClassVar[tuple[str, ...]]
-    """What the batch carries besides the image: "label", "segmentation" (data/loader.py)."""
+    """What the batch carries besides the image: "label", "segmentation", "boxes"
+    (data/loader.py)."""
+    scores: ClassVar[tuple[str, ...]]
+    """Names of what `score` gives: what is no quotient of sums. None, mostly."""
 
     @property
     def net(self) -> Any:
@@ -103,6 +106,11 @@ class Task(Protocol):
         wrong."""
         ...
 
+    def score(self, answers: Answers, classes: Sequence[str]) -> dict[str, float]:
+        """What sums cannot tell of a split, from the answers and truth of all its examples: {name
+        of `scores`: value}. It costs each evaluation a second pass."""
+        ...
+
     def findings(self, answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
         """What the report tells of a split, for JSON, from the answers and truth of all examples.
 
@@ -139,8 +147,8 @@ def init_net(net: Any, key: Array, image_shape: tuple[int, ...]) -> tuple[Any, A
 
 def forward(
     net: Any, params: Any, model_state: Any, batch: Batch, context: Context
-) -> tuple[Array, Any]:
-    """A network's (logits, new model_state) of a batch, in a pass that `context` describes."""
+) -> tuple[Any, Any]:
+    """A network's (outputs, new model_state) of a batch, in a pass that `context` describes."""
     logits, updated = net.apply(
         {"params": params, **model_state},
         batch["image"],
