@@ -51,6 +51,10 @@ def open_source(data: str, *, canvas: int, seed: int, data_dir: str | None = Non
 
         if path.is_dir() and is_voc(path):
             return from_voc(path, seed=seed)
+        from alexnet_jax.data.sources.coco import from_coco, is_coco
+
+        if path.is_dir() and is_coco(path):
+            return from_coco(path, seed=seed)
         from alexnet_jax.data.sources.masks import from_mask_folder, is_mask_folder
 
         if path.is_dir() and is_mask_folder(path):

@@ -208,7 +208,7 @@ class Config:
     data: str = "street/a"
     """street/a, street/b, an image folder, or a prepared tensorflow-datasets set by name; for
     segmentation street/scenes, or a folder with train/, trainannot/ and classes.txt; for
-    detection street/scenes, or a folder in PASCAL VOC's form."""
+    detection street/scenes, or a folder in PASCAL VOC's or COCO's form."""
     spec: str = "small"
     """small, notes_224, notes_227, original_2012, bvlc_alexnet, caffenet, one_weird_trick or
     batchnorm."""

@@ -127,6 +127,7 @@ def _summary(
         classes=parts.classes,
         confusion=np.asarray(results["confusion"]["counts"]) if "confusion" in results else None,
         per_class=results.get("per_class", {}),
+        precision_at_recall=results.get("precision_at_recall", {}),
         mistakes=[_shown(parts, split, mistake) for mistake in results.get("mistakes", ())],
         examples=_examples(parts, state, split, results.get("examples", ())),
         conv1=np.asarray(params["backbone"]["conv1"]["kernel"], np.float32),

@@ -1,4 +1,4 @@
-"""Your own photographs and boxes: `--data PATH` in PASCAL VOC's form (Annotations, JPEGImages)."""
+"""Your own photographs and boxes: `--data PATH`, a folder in PASCAL VOC's or COCO's form."""
 
 from alexnet_jax.config import Augment, Config, Input, Optimizer, Schedule, Stopping
 

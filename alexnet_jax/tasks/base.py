@@ -115,13 +115,15 @@ class Task(Protocol):
         """What the report tells of a split, for JSON, from the answers and truth of all examples.
 
         Any of `confusion` [K][K] (true, predicted), which counts `unit`, by default "examples";
-        `per_class` {class: {name: number or None}}; `mistakes`, of classes; `examples`
-        [{"index", "rank": "best" or "worst", "said"}].
+        `per_class` {class: {name: number or None}}; `precision_at_recall` {class: numbers or None},
+        evenly from recall 0 to 1; `mistakes`, of classes; `examples` [{"index", "rank": "best" or
+        "worst", "said"}].
         """
         ...
 
     def tell(self, answer: Answers, classes: Sequence[str], top: int) -> list[dict[str, Any]]:
-        """What `predict` prints of an answer: [{"class", "probability" or "share"}], most first."""
+        """What `predict` prints of an answer: [{"class", "probability", "share" or "score"}], most
+        first; of a box also "category_id" and "bbox" as COCO has them."""
         ...
 
     def draw(self, image: np.ndarray, answer: Answers) -> dict[str, np.ndarray]:

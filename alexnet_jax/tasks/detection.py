@@ -65,7 +65,8 @@ class Detection:
         if not source.box_classes:
             raise ValueError(
                 f"{source.name} has no boxes, which detection learns: give street/scenes, or a "
-                "folder in PASCAL VOC's form, with Annotations/*.xml and JPEGImages/"
+                "folder in PASCAL VOC's form (Annotations/*.xml, JPEGImages/) or in COCO's "
+                "(annotations/instances_train.json, train/)"
             )
         return source.box_classes
 

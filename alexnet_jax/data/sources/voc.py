@@ -13,63 +13,17 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from xml.etree import ElementTree
 
-import numpy as np
-
-from alexnet_jax.data.decode import BadImage, decode_rgb
-from alexnet_jax.data.sources.base import NO_TEST, Source, Split, hold_out
+from alexnet_jax.data.sources.base import Source
+from alexnet_jax.data.sources.boxes import Annotation, Found, annotation, box_source
 from alexnet_jax.data.sources.folder import EXTENSIONS, SPLIT_NAMES
 
 CLASSES = "classes.txt"
 LAYOUT = "expected ROOT/JPEGImages/ID.jpg, ROOT/Annotations/ID.xml, ROOT/ImageSets/Main/train.txt"
 EDGES = ("ymin", "xmin", "ymax", "xmax")
-
-
-class Annotation(NamedTuple):
-    """What a file says: image size (H, W); boxes float32 [n, 4] (y0, x0, y1, x1, continuous, cut
-    off at the image); names; which are difficult; and objects of no area in it, in words."""
-
-    shape: tuple[int, int]
-    boxes: np.ndarray
-    names: tuple[str, ...]
-    difficult: np.ndarray
-    left_out: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class BoxSplit:
-    """Images below a folder, read when asked for, with what is annotated of each."""
-
-    files: tuple[Path, ...]
-    annotations: tuple[Annotation, ...]
-    classes: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        name, said = self.name(index), self.annotations[index]
-        image = decode_rgb(self.files[index].read_bytes(), name)
-        if image.shape[:2] != said.shape:
-            raise BadImage(
-                f"{name}: size is {said.shape[1]} x {said.shape[0]} in its annotation, and "
-                f"{image.shape[1]} x {image.shape[0]} as a viewer shows it: its boxes may lie "
-                "elsewhere"
-            )
-        label = [self.classes.index(kind) for kind in said.names]
-        return {
-            "image": image,
-            "boxes": said.boxes,
-            "box_label": np.array(label, np.int32),
-            "box_ignore": said.difficult,
-        }
-
-    def name(self, index: int) -> str:
-        return str(self.files[index])
 
 
 def is_voc(root: Path) -> bool:
@@ -101,10 +55,10 @@ def from_voc(path: str | os.PathLike[str], *, fraction: float = 0.1, seed: int =
         for file in sorted((root / "JPEGImages").iterdir())
         if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
     }
-    digest, notes, left_out = hashlib.sha256(), [], []
+    digest = hashlib.sha256()
     read: dict[str, tuple[tuple[Path, ...], tuple[Annotation, ...]]] = {}
     for split, ids in _lists(root).items():
-        files, annotations = [], []
+        files, found = [], []
         for name in ids:
             file = root / "Annotations" / f"{name}.xml"
             if name not in images or not file.is_file():
@@ -112,33 +66,13 @@ def from_voc(path: str | os.PathLike[str], *, fraction: float = 0.1, seed: int =
                 raise FileNotFoundError(f"{lacking} is missing, of {name} in {split}; {LAYOUT}")
             data, image = file.read_bytes(), images[name]
             files.append(image)
-            annotations.append(parse(data, str(file)))
+            found.append(parse(data, str(file)))
             digest.update(b"%s\0%s\0" % (os.fsencode(f"{split}/{image.name}"), data))
             digest.update(b"%d\n" % image.stat().st_size)
-            left_out += [f"{file}: {said}" for said in annotations[-1].left_out]
-        read[split] = tuple(files), tuple(annotations)
+        read[split] = tuple(files), tuple(found)
     classes = _classes(root, read)
     digest.update(repr(classes).encode())
-    splits: dict[str, Split] = {s: BoxSplit(*found, classes) for s, found in read.items()}
-    if "validation" not in splits:
-        none = np.zeros(len(splits["train"]), np.int64)
-        held, note = hold_out(splits["train"], none, fraction, seed)
-        splits |= held
-        notes.append(note.replace(", stratified", ""))
-    if "test" not in splits:
-        notes.append(NO_TEST)
-    if left_out:
-        more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
-        notes.append(f"left out, boxes of no area in their image: {'; '.join(left_out[:3])}{more}")
-    return Source(
-        name=root.resolve().name,
-        version="0",
-        fingerprint=digest.hexdigest(),
-        classes=(),
-        splits={s: splits[s] for s in ("train", "validation", "test") if s in splits},
-        notes=tuple(notes),
-        box_classes=classes,
-    )
+    return box_source(root, read, classes, digest.hexdigest(), fraction=fraction, seed=seed)
 
 
 def parse(data: bytes, name: str) -> Annotation:
@@ -155,39 +89,26 @@ def parse(data: bytes, name: str) -> Annotation:
         tree = ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
         raise ValueError(f"{name}: no annotation that can be read: {error}") from None
-    shape = tuple(int(_number(tree, f"size/{side}", name)) for side in ("height", "width"))
-    if min(shape) < 1:
-        raise ValueError(
-            f"{name}: size is {shape[1]} x {shape[0]}; expected the image's, in pixels"
-        )
-    edge = np.array(shape * 2, np.float64)
-    boxes, names, difficult, left_out = [], [], [], []
+    height, width = (int(_number(tree, f"size/{side}", name)) for side in ("height", "width"))
+    if min(height, width) < 1:
+        raise ValueError(f"{name}: size is {width} x {height}; expected the image's, in pixels")
+    objects = []
     for number, item in enumerate(tree.findall("object"), 1):
         where = f"{name}: object {number}"
         kind = (item.findtext("name") or "").strip()
         if not kind:
             raise ValueError(f"{where}: name is missing")
-        first, last = np.split(np.array([_number(item, f"bndbox/{e}", where) for e in EDGES]), 2)
-        if (last < first).any():
+        y0, x0, y1, x1 = (_number(item, f"bndbox/{edge}", where) for edge in EDGES)
+        if y1 < y0 or x1 < x0:
             raise ValueError(
-                f"{where} ({kind}): bndbox runs from x {first[1]:g}, y {first[0]:g} to x "
-                f"{last[1]:g}, y {last[0]:g}; expected xmin below xmax and ymin below ymax"
+                f"{where} ({kind}): bndbox runs from x {x0:g}, y {y0:g} to x {x1:g}, y {y1:g}; "
+                "expected xmin below xmax and ymin below ymax"
             )
-        box = np.clip(np.concatenate([first - 1, last]), 0, edge)
         # One pixel wide and high is what tools write that count from 0 when nothing was drawn.
-        if (last == first).all() or (box[2:] <= box[:2]).any():
-            left_out.append(f"object {number} ({kind}), bndbox")
-            continue
-        boxes.append(box)
-        names.append(kind)
-        difficult.append((item.findtext("difficult") or "0").strip() == "1")
-    return Annotation(
-        (shape[0], shape[1]),
-        np.array(boxes, np.float32).reshape(-1, 4),
-        tuple(names),
-        np.array(difficult, bool),
-        tuple(left_out),
-    )
+        box = (y0, x0, y0, x0) if (y0, x0) == (y1, x1) else (y0 - 1, x0 - 1, y1, x1)
+        difficult = (item.findtext("difficult") or "0").strip() == "1"
+        objects.append(Found(kind, box, difficult, f"{where}: bndbox"))
+    return annotation((height, width), objects)
 
 
 def _number(tree: Any, field: str, where: str) -> float:
@@ -203,7 +124,7 @@ def _number(tree: Any, field: str, where: str) -> float:
 
 
 def _lists(root: Path) -> dict[str, list[str]]:
-    """The IDs of each split, train first."""
+    """The IDs of each split."""
     folder, found = root / "ImageSets" / "Main", {}
     for file in sorted(folder.glob("*.txt")):
         if split := SPLIT_NAMES.get(file.stem):
