@@ -3,9 +3,9 @@
     ROOT/annotations/instances_NAME.json   ROOT/NAME/*.jpg
 
 NAME is train, val or test, with or without a year (train2017); a file may be called NAME.json, too.
-Without val a tenth of train is held out. Classes are the
-categories of train in the order of their ids; `bbox` is [x, y, width, height] in pixels from 0;
-what is `iscrowd` is neither learnt nor judged.
+Without val a tenth of train is held out. Classes are the categories of train in the order of their
+ids; `bbox` is [x, y, width, height] in pixels from 0; what is `iscrowd` is neither learnt nor
+judged.
 """
 
 from __future__ import annotations
