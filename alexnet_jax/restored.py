@@ -196,12 +196,11 @@ def _of_other_parts(source: Given, own: Any) -> tuple[str, ...]:
     """Expressions for what one network has and the other has not, as their tasks differ."""
     dense = [name for name, _ in source.net.spec.dense_layers()]
     dense += [name.replace("fc", "norm") for name in dense]
-    unused = (
-        () if set(dense) & set(own["backbone"]) else set(dense) & set(source.params["backbone"])
-    )
+    unused = [name for name in dense if name in source.params["backbone"]]
+    if any(name in own["backbone"] for name in dense):
+        unused = []  # both have some: what differs is refused
     parts = [part for part in own if part not in (*source.params, "backbone", "head")]
-    layers = [f"^backbone/({'|'.join(sorted(unused))})/"] if unused else []
-    return (*layers, *(f"^{part}/" for part in parts))
+    return (*(f"^backbone/{name}/" for name in unused), *(f"^{part}/" for part in parts))
 
 
 class _Head(NamedTuple):

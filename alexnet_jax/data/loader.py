@@ -155,7 +155,7 @@ class Reader:
         if "label" in self.annotations:
             batch["label"][row] = example["label"]
         image, crop = example["image"], self.crop if draw.key is not None else None
-        masked, boxed = ("segmentation" in self.annotations, "boxes" in self.annotations)
+        masked, boxed = "segmentation" in self.annotations, "boxes" in self.annotations
         if isinstance(image, bytes):
             small = None if crop or masked or boxed else self.canvas
             image = decode.decode_rgb(image, name, min_side=small)

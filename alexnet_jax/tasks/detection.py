@@ -178,7 +178,7 @@ class Detection:
                 "score": float(answer["score"][i]),
             }
             for i, label in enumerate(answer["box_label"])
-            if label >= 0
+            if label >= 0 and extent[i].min() > 0  # none lies wholly beside the photograph
         ]
 
     def draw(self, image: np.ndarray, answer: Answers) -> dict[str, np.ndarray]:

@@ -359,11 +359,11 @@ def test_findings_count_what_is_shown_and_rank_the_pictures():
 
 
 def test_an_answer_is_told_in_cocos_form_and_drawn():
-    boxes = np.array([(2, 5, 12, 25), (0, 0, 4, 4), (0, 0, 9, 9)], np.float32)
+    boxes = np.array([(2, 5, 12, 25), (0, 0, 4, 4), (0, 0, 9, 9), (8, 0, 8, 9)], np.float32)
     answer = {
         "boxes": boxes,
-        "box_label": np.array([1, 0, -1]),
-        "score": np.array([0.75, 0.25, 0], np.float32),
+        "box_label": np.array([1, 0, -1, 0]),
+        "score": np.array([0.75, 0.25, 0, 0.2], np.float32),
     }
     told = TASK.tell(answer, ("cat", "dog"), top=1)
     assert told == [
@@ -379,7 +379,7 @@ def test_an_answer_is_told_in_cocos_form_and_drawn():
     inside[5:9, 8:22] = False
     np.testing.assert_array_equal(changed, inside)
     assert drawn["answer"][3, 10].tolist() == palette()[1].tolist()
-    true = {"true": np.array([0, -1, -1]), "true_boxes": boxes}
+    true = {"true": np.array([0, -1, -1, -1]), "true_boxes": boxes}
     np.testing.assert_array_equal(
         TASK.draw(image, answer | true)["truth"], outline(image, boxes[:1], np.array([0]))
     )
