@@ -15,6 +15,7 @@ from alexnet_jax.data.loader import Crop
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.data.sources.base import Source
 from alexnet_jax.models.alexnet import AlexNet
+from alexnet_jax.models.detector import Detector, without_dense
 from alexnet_jax.models.fcn import FCN
 from alexnet_jax.models.spec import Spec, smallest_size, spec
 from alexnet_jax.optim import schedules
@@ -22,6 +23,7 @@ from alexnet_jax.optim.chain import Optimizer, optimizer
 from alexnet_jax.optim.rules import Rules
 from alexnet_jax.tasks.base import Task
 from alexnet_jax.tasks.classification import classification
+from alexnet_jax.tasks.detection import detection
 from alexnet_jax.tasks.registry import task_type
 from alexnet_jax.tasks.segmentation import segmentation
 from alexnet_jax.transfer.discriminative import lr_decay_rules
@@ -45,6 +47,14 @@ def open_source(data: str, *, canvas: int, seed: int, data_dir: str | None = Non
         return source(data.removeprefix("street/"), size=canvas, cache_dir=cache_folder())
     path = Path(data).expanduser()
     if path.exists() or data.startswith((".", "/", "~")):
+        from alexnet_jax.data.sources.voc import from_voc, is_voc
+
+        if path.is_dir() and is_voc(path):
+            return from_voc(path, seed=seed)
+        from alexnet_jax.data.sources.coco import from_coco, is_coco
+
+        if path.is_dir() and is_coco(path):
+            return from_coco(path, seed=seed)
         from alexnet_jax.data.sources.masks import from_mask_folder, is_mask_folder
 
         if path.is_dir() and is_mask_folder(path):
@@ -60,7 +70,8 @@ def open_source(data: str, *, canvas: int, seed: int, data_dir: str | None = Non
 def make_spec(config: Config, classes: int) -> Spec:
     """The named spec with the config's changes, for so many classes."""
     changes = {k: v for k, v in vars(config.model).items() if v is not None}
-    return spec(config.spec, num_classes=classes, **changes)
+    made = spec(config.spec, num_classes=classes, **changes)
+    return without_dense(made) if config.task == "detection" else made
 
 
 def make_task(config: Config, spec: Spec) -> Task:
@@ -70,6 +81,8 @@ def make_task(config: Config, spec: Spec) -> Task:
     if config.task == "segmentation":
         net = FCN(spec, **_numbers(precision), skips=config.segmentation.skips)
         return segmentation(net, smoothing)
+    if config.task == "detection":
+        return detection(Detector(spec, **_numbers(precision)))
     return classification(make_net(spec, precision), smoothing)
 
 

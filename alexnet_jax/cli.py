@@ -133,9 +133,9 @@ class Predict:
     format: str = "text"
     """text or json."""
     top: int = 5
-    """Classes to tell per picture."""
+    """Classes to tell per picture; boxes are told all."""
     out: str | None = None
-    """Folder for what is drawn (segmentation); by default that of each picture."""
+    """Folder for what is drawn (segmentation, detection); by default that of each picture."""
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
 from functools import partial
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import jax
 import numpy as np
 
 from alexnet_jax import assemble
+from alexnet_jax.average_precision import CONFIDENT
 from alexnet_jax.cache import cache_folder
 from alexnet_jax.data.loader import Reader, evaluation_batches
 from alexnet_jax.data.preprocess import Preprocessing
@@ -20,11 +22,11 @@ from alexnet_jax.predict import predict_files
 from alexnet_jax.restored import find_checkpoint, given, load
 from alexnet_jax.tasks.classification import Classification
 from alexnet_jax.train import parallel
-from alexnet_jax.train.canvas import eval_canvas
+from alexnet_jax.train.canvas import answer_canvas, eval_canvas
 from alexnet_jax.train.checkpoint import load_arrays, read_meta, steps_in
 from alexnet_jax.train.environment import environment
 from alexnet_jax.train.evaluate import evaluate as evaluate_batches
-from alexnet_jax.train.evaluate import ten_view_step
+from alexnet_jax.train.evaluate import predictions, ten_view_step
 from alexnet_jax.transfer.features import split_features
 from alexnet_jax.transfer.probe import answers, few_per_class, linear_probe, nearest_neighbours
 from alexnet_jax.weights import of_run, read, write
@@ -62,15 +64,26 @@ def evaluate(
         workers=config.input.workers,
         annotations=task.annotations,
     )
-    batches = evaluation_batches(reader, batch_size=-(-batch_size // ways) * ways)
+
+    def batches() -> Generator[dict, None, None]:
+        size = -(-batch_size // ways) * ways
+        return placed(evaluation_batches(reader, batch_size=size), mesh)
+
     compiled = parallel.mesh_eval(step, mesh, parallel.replicated(mesh))
-    sums = evaluate_batches(compiled, state, placed(batches, mesh))
+    sums = evaluate_batches(compiled, state, batches())
     lines = [f"{restored.path}  on {source.name} {split}"]
     counts = task.counts(sums)
     if "correct" in counts:
         lines.append(f"correct  {counts['correct']} of {counts['count']}")
         counts = {}
-    lines += [f"{name:8} {value!r}" for name, value in (counts | task.metrics(sums)).items()]
+    figures = counts | task.metrics(sums)
+    if task.scores:
+        answer = partial(answer_canvas, task=task, preprocessing=p)
+        found = predictions(
+            parallel.mesh_eval(answer, mesh, parallel.replicated(mesh)), state, batches()
+        )
+        figures |= task.score(found, classes)
+    lines += [f"{name:8} {value!r}" for name, value in figures.items()]
     notes = list(source.notes)
     if data is None and source.fingerprint != restored.meta["data"]["fingerprint"]:
         notes.append("the data are not those of the run: their fingerprint differs")
@@ -80,21 +93,34 @@ def evaluate(
 def predict(
     run: str, images: tuple[str, ...], format: str, top: int, out: str | None = None
 ) -> str:
-    """Ranked classes of each picture, and where the answer was drawn."""
+    """Ranked classes of each picture, or its boxes, and where the answer was drawn.
+
+    Boxes as JSON are a list in COCO's results form, `image_id` being the path as it was given.
+    """
     _check_format(format)
     if not images:
         raise ValueError("no pictures given; usage: predict RUN IMAGE...")
     if top < 1:
         raise ValueError(f"top is {top}; expected at least 1")
-    answers = predict_files(load(run), list(images), top, out)
+    restored = load(run)
+    answers = predict_files(restored, list(images), top, out)
+    if format == "json" and restored.task.name == "detection":
+        answers = [
+            {"image_id": answer["image"], **said}
+            for answer in answers
+            for said in answer["predictions"]
+        ]
     if format == "json":
         return json.dumps(answers, indent=2, ensure_ascii=False)
     lines = []
     for answer in answers:
         lines.append(answer["image"])
         for said in answer["predictions"]:
-            share = said["probability"] if "probability" in said else said["share"]
-            lines.append(f"  {share:7.2%}  {said['class']}")
+            if said.get("score", 1.0) >= CONFIDENT:
+                share = next(said[n] for n in ("probability", "share", "score") if n in said)
+                box = ", ".join(f"{number:.0f}" for number in said.get("bbox", ()))
+                where = f"  x, y, width, height: {box}" if box else ""
+                lines.append(f"  {share:7.2%}  {said['class']}{where}")
         lines += [f"  {name}: {path}" for name, path in answer.get("files", {}).items()]
     return "\n".join(lines)
 

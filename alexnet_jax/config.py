@@ -204,10 +204,11 @@ class Config:
     """Train an AlexNet."""
 
     task: str = "classification"
-    """classification or segmentation."""
+    """classification, segmentation or detection."""
     data: str = "street/a"
     """street/a, street/b, an image folder, or a prepared tensorflow-datasets set by name; for
-    segmentation street/scenes, or a folder with train/, trainannot/ and classes.txt."""
+    segmentation street/scenes, or a folder with train/, trainannot/ and classes.txt; for
+    detection street/scenes, or a folder in PASCAL VOC's or COCO's form."""
     spec: str = "small"
     """small, notes_224, notes_227, original_2012, bvlc_alexnet, caffenet, one_weird_trick or
     batchnorm."""

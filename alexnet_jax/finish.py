@@ -8,10 +8,18 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.config import to_json
-from alexnet_jax.data.decode import canvas, decode_rgb
+from alexnet_jax.data.decode import decode_rgb
+from alexnet_jax.data.loader import framing
 from alexnet_jax.data.preprocess import center_crop
 from alexnet_jax.optim.rules import format_table
-from alexnet_jax.parts import Parts, evaluate_split, predict_rows, predict_split, stage_for
+from alexnet_jax.parts import (
+    Parts,
+    evaluate_split,
+    predict_rows,
+    predict_split,
+    score_split,
+    stage_for,
+)
 from alexnet_jax.report.against import read_run
 from alexnet_jax.report.command import changed
 from alexnet_jax.report.examples import Example
@@ -72,7 +80,8 @@ def _judged(parts: Parts, state: TrainState) -> dict[str, Any]:
 
 def _figures(parts: Parts, state: TrainState, split: str) -> dict[str, float]:
     sums = evaluate_split(parts, state, split)
-    return {**parts.task.counts(sums), **parts.task.metrics(sums)}
+    scores = score_split(parts, state, split)
+    return {**parts.task.counts(sums), **parts.task.metrics(sums), **scores}
 
 
 def _described(figures: Mapping[str, float], metric: str) -> str:
@@ -116,6 +125,7 @@ def _summary(
         classes=parts.classes,
         confusion=np.asarray(results["confusion"]["counts"]) if "confusion" in results else None,
         per_class=results.get("per_class", {}),
+        precision_at_recall=results.get("precision_at_recall", {}),
         mistakes=[_shown(parts, split, mistake) for mistake in results.get("mistakes", ())],
         examples=_examples(parts, state, split, results.get("examples", ())),
         conv1=np.asarray(params["backbone"]["conv1"]["kernel"], np.float32),
@@ -164,7 +174,7 @@ def _shown(parts: Parts, split: str, mistake: Mapping[str, Any]) -> Mistake:
     source, index = parts.source.splits[split], mistake["index"]
     name = source.name(index)
     return Mistake(
-        image=_picture(source[index], name, parts.preprocessing.canvas),
+        image=_picture(parts, source[index], name),
         true=mistake["true"],
         predicted=mistake["predicted"],
         probability=mistake["probability"],
@@ -183,7 +193,7 @@ def _examples(
     shown = []
     for one, answer in zip(told, predict_rows(parts, state, split, rows), strict=True):
         name = source.name(one["index"])
-        image = center_crop(_picture(source[one["index"]], name, p.canvas), p.size)
+        image = center_crop(_picture(parts, source[one["index"]], name), p.size)
         drawn = parts.task.draw(image, answer)
         shown.append(
             Example(image, drawn["truth"], drawn["answer"], one["rank"], one["said"], name)
@@ -191,6 +201,7 @@ def _examples(
     return shown
 
 
-def _picture(example: dict, name: str, size: int) -> np.ndarray:
+def _picture(parts: Parts, example: dict, name: str) -> np.ndarray:
     image = example["image"]
-    return canvas(decode_rgb(image, name) if isinstance(image, bytes) else image, size)
+    image = decode_rgb(image, name) if isinstance(image, bytes) else image
+    return framing(parts.task.annotations)(image, parts.preprocessing.canvas)

@@ -195,7 +195,8 @@ def validation_metrics(parts: Parts) -> tuple[str, ...]:
     state = without_optimizer(parts.stages[0].target)
     sums = jax.eval_shape(parts.evaluate, state, batch)
     nothing = jax.tree.map(lambda x: np.zeros(x.shape), sums)
-    return tuple(f"validation/{name}" for name in parts.task.metrics(nothing))
+    names = (*parts.task.metrics(nothing), *parts.task.scores)
+    return tuple(f"validation/{name}" for name in names)
 
 
 def evaluate_split(parts: Parts, state: TrainState, split: str) -> HostSums:
@@ -206,6 +207,13 @@ def evaluate_split(parts: Parts, state: TrainState, split: str) -> HostSums:
 def predict_split(parts: Parts, state: TrainState, split: str) -> dict[str, Any]:
     """The answers for a whole split, and the truth."""
     return predictions(parts.predict, without_optimizer(state), split_batches(parts, split))
+
+
+def score_split(parts: Parts, state: TrainState, split: str) -> dict[str, float]:
+    """The task's scores of a whole split; of a task without any, {} at once."""
+    if not parts.task.scores:
+        return {}
+    return parts.task.score(predict_split(parts, state, split), parts.classes)
 
 
 def predict_rows(parts: Parts, state: TrainState, split: str, rows: list[int]) -> list[dict]:

@@ -1,7 +1,8 @@
 """What a trained network sees on pictures: files in; ranked classes out, and the answer drawn.
 
-A network sees the square in the middle of a picture, as in training. What is drawn has the
-picture's own size: maps of classes are laid back onto the square, and are void beside it.
+A network sees the square in the middle of a picture, or the whole of it, as in training. What is
+drawn has the picture's own size: maps of classes are laid back onto the square, and are void beside
+it; boxes are told and drawn in the picture's own pixels.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ import jax
 import numpy as np
 from PIL import Image
 
-from alexnet_jax.data.decode import canvas, canvas_margin, decode_rgb
+from alexnet_jax.data.decode import canvas_margin, decode_rgb
+from alexnet_jax.data.letterbox import boxes_back
+from alexnet_jax.data.loader import framing
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.data.window import VOID
 from alexnet_jax.restored import Restored
@@ -32,13 +35,18 @@ def predict_files(
     Segmentation gives "share" (of the square seen) for "probability", and writes beside each
     picture, or into the folder `out`, what it names under "files": `mask`, a PNG of class indices
     with a palette, NAME_predicted_mask.png; and `answer`, the picture with its classes painted
-    over, NAME_predicted_answer.png. Files of these names are replaced.
+    over, NAME_predicted_answer.png. Detection gives all boxes (Detection.tell) and writes `answer`.
+    Files of these names are replaced.
 
     Raises FileNotFoundError, or BadImage with the file's name; ValueError where two pictures' files
     would have one name.
     """
     p, task = restored.preprocessing, restored.task
-    images = [canvas(decode_rgb(_read(path), path), p.canvas) for path in paths]
+    images, shapes, square = [], [], framing(task.annotations)
+    for path in paths:
+        image = decode_rgb(_read(path), path)
+        images.append(square(image, p.canvas))
+        shapes.append(image.shape[:2])
     step = jax.jit(partial(predict_canvas, task=task, preprocessing=p))
     answers: list[dict[str, np.ndarray]] = []
     for start in range(0, len(images), BATCH):
@@ -46,6 +54,7 @@ def predict_files(
         padded = chunk + [np.zeros_like(images[0])] * (BATCH - len(chunk))
         found = jax.device_get(step(restored.state, {"image": np.stack(padded)}))
         answers += [{name: x[row] for name, x in found.items()} for row in range(len(chunk))]
+    answers = [_in_the_picture(x, shape, p) for x, shape in zip(answers, shapes, strict=True)]
     told: list[dict[str, Any]] = [
         {"image": path, "predictions": task.tell(answer, restored.classes, top)}
         for path, answer in zip(paths, answers, strict=True)
@@ -64,12 +73,22 @@ def predict_files(
     return told
 
 
+def _in_the_picture(
+    answer: dict[str, np.ndarray], shape: tuple[int, int], p: Preprocessing
+) -> dict[str, np.ndarray]:
+    """The answer with its boxes, if it has any, in the pixels of a picture of this shape."""
+    if "boxes" not in answer:
+        return answer
+    margin = (p.canvas - p.size) // 2
+    return {**answer, "boxes": boxes_back(answer["boxes"] + margin, shape, p.canvas)}
+
+
 def _files(
     path: str, answer: dict[str, np.ndarray], restored: Restored, out: str | None
 ) -> dict[str, tuple[Path, Image.Image]]:
     """{name: (where, picture)} of all that is drawn of an answer."""
     maps = {name: x for name, x in answer.items() if x.ndim == 2 and x.dtype == np.uint8}
-    if not maps:
+    if not maps and "boxes" not in answer:
         return {}
     image = decode_rgb(_read(path), path)
     laid = {n: lay_back(x, image.shape[:2], restored.preprocessing) for n, x in maps.items()}

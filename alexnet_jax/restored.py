@@ -150,9 +150,10 @@ def initial_state(
 
     What matches `keep` stays as it is, and so does a head of another task or of other classes than
     `classes` (empty: not known). One of the same classes in another order is put into theirs. A
-    dense layer becomes a convolution where the network has one. Where `preprocessing` is given, the
-    sentence says if the weights were trained with another mean or deviation. Raises ValueError with
-    a list where anything else differs.
+    dense layer becomes a convolution where the network has one, and is left out where it has none
+    at all, as a detector's; what lies between its backbone and head stays as it is. Where
+    `preprocessing` is given, the sentence says if the weights were trained with another mean or
+    deviation. Raises ValueError with a list where anything else differs.
     """
     source = given(source) if isinstance(source, str) else source
     params, where = source.params, source.where
@@ -162,11 +163,13 @@ def initial_state(
         keep = (*keep, "^head/")
     elif "head" in params:
         params = {**params, "head": head.params}
+    keep = (*keep, *_of_other_parts(source, state.params))
     model_state = dict(state.model_state)
     try:
         merged = merge_params(state.params, params, keep)
         if "batch_stats" in model_state:
-            kept = [k for k in keep if _matches_any(k, model_state["batch_stats"])]
+            stats = model_state["batch_stats"], source.batch_stats
+            kept = [k for k in keep if any(_matches_any(k, tree) for tree in stats)]
             merged_stats = merge_params(model_state["batch_stats"], source.batch_stats, kept)
             model_state["batch_stats"] = _in_place_of(
                 model_state["batch_stats"], merged_stats.params
@@ -187,6 +190,17 @@ def initial_state(
     if left := [name for name in left if name not in kept]:
         said += f"; left out {', '.join(left)}"
     return state, said + _other_preprocessing(source.preprocessing, preprocessing)
+
+
+def _of_other_parts(source: Given, own: Any) -> tuple[str, ...]:
+    """Expressions for what one network has and the other has not, as their tasks differ."""
+    dense = [name for name, _ in source.net.spec.dense_layers()]
+    dense += [name.replace("fc", "norm") for name in dense]
+    unused = [name for name in dense if name in source.params["backbone"]]
+    if any(name in own["backbone"] for name in dense):
+        unused = []  # both have some: what differs is refused
+    parts = [part for part in own if part not in (*source.params, "backbone", "head")]
+    return (*(f"^backbone/{name}/" for name in unused), *(f"^{part}/" for part in parts))
 
 
 class _Head(NamedTuple):

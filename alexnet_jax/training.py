@@ -28,6 +28,7 @@ from alexnet_jax.parts import (
     frozen_up_to,
     make_parts,
     make_update,
+    score_split,
     stage_for,
     train_batches,
     validation_metrics,
@@ -209,6 +210,7 @@ def _fit(
                 interrupted=interrupted,
                 metrics=parts.task.metrics,
                 counts=parts.task.counts,
+                score=lambda state: score_split(parts, state, "validation"),
                 # Queued collectives on simulated CPU devices can dead-lock.
                 in_flight=0 if many_cpus else 2,
             )
@@ -284,10 +286,12 @@ def _forms(parts: Parts) -> dict[str, str]:
 
 
 def _line(row: dict[str, float], metric: str, rate: float) -> str:
-    both = "  ".join(
-        f"{part} loss {row[f'{part}/loss']:.4f} {metric} {row[f'{part}/{metric}']:.4f}"
-        for part in ("train", "validation")
-    )
+    def told(part: str) -> str:
+        """A score is of validation alone."""
+        names = [name for name in ("loss", metric) if f"{part}/{name}" in row]
+        return " ".join([part, *(f"{name} {row[f'{part}/{name}']:.4f}" for name in names)])
+
+    both = f"{told('train')}  {told('validation')}"
     return f"epoch {row['epoch']:.2f}  step {row['step']}  {both}  {rate:.0f} images/s"
 
 

@@ -182,7 +182,10 @@ def test_a_task_stops_on_its_own_metric_where_nothing_else_is_asked_for():
 
 
 def test_every_recipe_is_one_of_the_documented_names():
-    documented = ("street", "cifar10", "folder", "street-segmentation", "segmentation-folder")
+    documented = (
+        "street", "cifar10", "folder", "street-segmentation", "segmentation-folder",
+        "street-detection", "detection-folder",
+    )  # fmt: skip
     assert documented == NAMES
     with pytest.raises(ValueError, match="did you mean 'cifar10'"):
         recipe("cifar-10")

@@ -14,11 +14,13 @@ from PIL import Image
 
 from alexnet_jax.data.decode import BadImage
 from alexnet_jax.models.alexnet import AlexNet
+from alexnet_jax.models.detector import Detector, without_dense
 from alexnet_jax.models.fcn import FCN
 from alexnet_jax.optim.chain import optimizer
 from alexnet_jax.predict import predict_files
 from alexnet_jax.restored import find_checkpoint, initial_state, load
 from alexnet_jax.tasks.classification import classification
+from alexnet_jax.tasks.detection import detection
 from alexnet_jax.tasks.segmentation import segmentation
 from alexnet_jax.train.checkpoint import Checkpoints, load_arrays
 from alexnet_jax.train.state import init_state
@@ -89,6 +91,27 @@ def test_a_classifiers_run_begins_a_segmentation(restored, arrays):
     jax.tree.map(np.testing.assert_array_equal, state.model_state["batch_stats"], stats)
     assert all(np.all(leaf == 9) for leaf in jax.tree.leaves(state.params["head"]))
     assert said.endswith("; the head, of another task or form, stays at its initialization")
+
+
+def test_a_classifiers_run_begins_a_detection(restored, arrays):
+    """Its convolutions and their statistics; dense layers are left out, and it is said."""
+    task = detection(Detector(without_dense(restored.task.net.spec)))
+    tx = optimizer("sgd", learning_rate=0.1)
+    shapes = jax.eval_shape(lambda: init_state(seed=0, task=task, tx=tx, image_shape=(40, 40, 3)))
+    nine = jax.tree.map(lambda x: jnp.full(x.shape, 9, x.dtype), shapes)
+    state, said = initial_state(str(RUN), nine)
+    stats = arrays["model_state"]["batch_stats"]["backbone"]
+    dense = {"fc6", "fc7", "norm6", "norm7"}
+    for given, own in (
+        (arrays["ema"]["backbone"], state.params["backbone"]),
+        (stats, state.model_state["batch_stats"]["backbone"]),
+    ):
+        assert set(own) == set(given) - dense
+        for layer, values in own.items():
+            jax.tree.map(np.testing.assert_array_equal, values, given[layer])
+    for part in ("neck", "boxes", "head"):
+        assert all(np.all(leaf == 9) for leaf in jax.tree.leaves(state.params[part]))
+    assert "; left out fc6" in said and "mix1" in said.partition("at their initialization stay")[2]
 
 
 def test_a_head_follows_its_classes(restored, arrays):

@@ -8,16 +8,17 @@
     print(train.bad)                                     # {"cat/7.jpg": "empty file", ...}
 
 A batch holds `image` uint8 [B, S, S, 3], `valid` bool [B], `index` int32 [B] and the annotations
-that were asked for: `label` int32 [B], `segmentation` uint8 [B, S, S], cut and scaled as its image.
-Its arrays are fresh and never written after hand-over, since `jax.device_put` may alias them. The
-number of workers changes the speed and nothing else. Their threads end with the iterator: call its
-`close()`, or let go of it.
+that were asked for: `label` int32 [B]; `segmentation` uint8 [B, S, S], cut and scaled as its image;
+`boxes` float32 [B, N, 4], `box_label` int32 [B, N] and `box_ignore` bool [B, N], N = `BOXES`, a box
+without area being padding. Its arrays are fresh and never written after hand-over, since
+`jax.device_put` may alias them. The number of workers changes the speed and nothing else. Their
+threads end with the iterator: call its `close()`, or let go of it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_jax.data import decode
+from alexnet_jax.data.letterbox import boxes_into, letterbox
 from alexnet_jax.data.sources.base import Split
 from alexnet_jax.data.stream import CROP, indices, philox
 
@@ -33,6 +35,7 @@ Batch = dict[str, np.ndarray]
 
 MEMORY = 2**30  # bytes of decoded canvases that a reader may keep
 PREFETCH = 2  # batches decoded ahead of the one in use
+BOXES = 128  # of an image, at most
 PADDING = -1  # the index of rows that fill up the last evaluation batch
 
 
@@ -54,7 +57,8 @@ class Reader:
         memory: bytes the decoded split may take.
         crop: random crops for training, drawn from (seed, position). They need the original images,
             so nothing is kept in memory. With labels only.
-        annotations: what is read of an example besides `image`: "label", "segmentation".
+        annotations: what is read of an example besides `image`: "label"; "segmentation"; "boxes",
+            "box_label" and "box_ignore".
 
     Attributes:
         bad: name -> reason for each image that could not be read; of a split in memory complete
@@ -151,9 +155,9 @@ class Reader:
         if "label" in self.annotations:
             batch["label"][row] = example["label"]
         image, crop = example["image"], self.crop if draw.key is not None else None
-        masked = "segmentation" in self.annotations
+        masked, boxed = "segmentation" in self.annotations, "boxes" in self.annotations
         if isinstance(image, bytes):
-            small = None if crop or masked else self.canvas
+            small = None if crop or masked or boxed else self.canvas
             image = decode.decode_rgb(image, name, min_side=small)
         if masked:
             mask = example["segmentation"]
@@ -163,14 +167,27 @@ class Reader:
                     "a value for every pixel"
                 )
             batch["segmentation"][row] = decode.canvas_mask(mask, self.canvas)
+        if boxed:
+            count = len(example["boxes"])
+            if count > BOXES:
+                raise decode.BadImage(f"{name}: {count} boxes, more than a batch holds ({BOXES})")
+            into = boxes_into(example["boxes"], image.shape, self.canvas)
+            batch["boxes"][row, :count] = into
+            for other in ("box_label", "box_ignore"):
+                batch[other][row, :count] = example[other]
         if crop is None or draw.key is None:
-            batch["image"][row] = decode.canvas(image, self.canvas)
+            batch["image"][row] = framing(self.annotations)(image, self.canvas)
             return
         seed, position = draw.key
         rng = np.random.Generator(philox(seed, position + row, CROP))
         batch["image"][row] = decode.random_resized_crop(
             image, self.canvas, rng, crop.scale, crop.ratio
         )
+
+
+def framing(annotations: tuple[str, ...]) -> Callable[[np.ndarray, int], np.ndarray]:
+    """How an image becomes the square canvas: whole where objects are to be found, else cut."""
+    return letterbox if "boxes" in annotations else decode.canvas
 
 
 def blank(count: int, canvas: int, annotations: tuple[str, ...]) -> Batch:
@@ -181,6 +198,9 @@ def blank(count: int, canvas: int, annotations: tuple[str, ...]) -> Batch:
     kinds: dict[str, tuple[tuple[int, ...], Any]] = {
         "label": ((), np.int32),
         "segmentation": ((canvas, canvas), np.uint8),
+        "boxes": ((BOXES, 4), np.float32),
+        "box_label": ((BOXES,), np.int32),
+        "box_ignore": ((BOXES,), bool),
     }
     if unknown := [name for name in annotations if name not in kinds]:
         raise ValueError(f"a reader cannot read {unknown[0]!r}; it knows {', '.join(kinds)}")

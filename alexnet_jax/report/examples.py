@@ -27,13 +27,25 @@ class Example(NamedTuple):
     name: str
 
 
-def per_class_section(per_class: Mapping[str, Mapping[str, float | None]], split: str) -> str:
-    """A row a class; shares in per cent, whole numbers as they are."""
+def per_class_section(
+    per_class: Mapping[str, Mapping[str, float | None]],
+    split: str,
+    curves: Mapping[str, Sequence[float] | None],
+) -> str:
+    """A row a class; shares in per cent, whole numbers as they are. `curves` are each class's
+    precision at so many values of recall, evenly from 0 to 1."""
     names = list(dict.fromkeys(name for figures in per_class.values() for name in figures))
     rows = [
         [kind, *(_show(figures.get(name)) for name in names)] for kind, figures in per_class.items()
     ]
-    return section("Class by class", table(["class", *names], rows, f"Split: {split}."))
+    parts = [table(["class", *names], rows, f"Split: {split}.")]
+    known = {kind: curve for kind, curve in curves.items() if curve}
+    if known:
+        count = len(next(iter(known.values())))
+        header = ["class", *(f"{i / (count - 1):.0%}" for i in range(count))]
+        shown = [[kind, *map(_show, curve)] for kind, curve in known.items()]
+        parts.append(table(header, shown, "Precision at so much recall."))
+    return section("Class by class", *parts)
 
 
 def examples_section(examples: Sequence[Example], classes: Sequence[str], split: str) -> str:

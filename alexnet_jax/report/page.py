@@ -19,7 +19,7 @@ from alexnet_jax.report.transfer import TransferSummary, transfer_section
 
 SHOWN_MISTAKES, SHOWN_ROWS, SHOWN_NAMES = 24, 200, 50  # keep the file below 2 MB
 
-SHARES = ("top", "mean_iou", "pixel_accuracy")  # what begins so is told in per cent
+SHARES = ("top", "mean_iou", "pixel_accuracy", "ap")  # what begins so is told in per cent
 
 REASONS = {
     "PATIENCE_EXHAUSTED": "no improvement of {monitor}{patience}",
@@ -45,12 +45,12 @@ class RunSummary:
 
     `rows` are those of metrics.csv. `results` has the best checkpoint's metrics a split, such as
     {"test": {"loss": .., "top1": .., "correct": .., "count": ..}}; `confusion` int [K, K] (true,
-    predicted), `per_class`, `mistakes` (worst first) and `examples` are those of `split`, as the
-    task brings them (tasks/base.py, `findings`); `unit` is what the matrix counts, `metric` the
-    task's main one. `stop_reason` is an early stopping reason, "INTERRUPTED", "COMPLETED" (all
-    epochs done), or any text. `conv1` is the first kernel [h, w, 3, n], `parameters` the rule table
-    as text. `transfer` is there where the run began with given parameters, froze some, or is
-    compared with another.
+    predicted), `per_class`, `precision_at_recall`, `mistakes` (worst first) and `examples` are
+    those of `split`, as the task brings them (tasks/base.py, `findings`); `unit` is what the matrix
+    counts, `metric` the task's main one. `stop_reason` is an early stopping reason, "INTERRUPTED",
+    "COMPLETED" (all epochs done), or any text. `conv1` is the first kernel [h, w, 3, n],
+    `parameters` the rule table as text. `transfer` is there where the run began with given
+    parameters, froze some, or is compared with another.
     """
 
     title: str
@@ -71,6 +71,7 @@ class RunSummary:
     confusion: np.ndarray | None = None
     mistakes: Sequence[Mistake] = ()
     per_class: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
+    precision_at_recall: Mapping[str, Sequence[float] | None] = field(default_factory=dict)
     examples: Sequence[Example] = ()
     conv1: np.ndarray | None = None
     notes: tuple[str, ...] = ()
@@ -195,7 +196,9 @@ def _confusion(run: RunSummary) -> str:
 
 
 def _per_class(run: RunSummary) -> str:
-    return per_class_section(run.per_class, run.split) if run.per_class else ""
+    if not run.per_class:
+        return ""
+    return per_class_section(run.per_class, run.split, run.precision_at_recall)
 
 
 def _examples(run: RunSummary) -> str:

@@ -41,7 +41,10 @@ class Task(Protocol):
     name: ClassVar[str]
     """What the command line and a checkpoint's meta call it."""
     annotations: ClassVar[tuple[str, ...]]
-    """What the batch carries besides the image: "label", "segmentation" (data/loader.py)."""
+    """What the batch carries besides the image: "label", "segmentation", "boxes"
+    (data/loader.py)."""
+    scores: ClassVar[tuple[str, ...]]
+    """Names of what `score` gives: what is no quotient of sums. None, mostly."""
 
     @property
     def net(self) -> Any:
@@ -103,17 +106,24 @@ class Task(Protocol):
         wrong."""
         ...
 
+    def score(self, answers: Answers, classes: Sequence[str]) -> dict[str, float]:
+        """What sums cannot tell of a split, from the answers and truth of all its examples: {name
+        of `scores`: value}. It costs each evaluation a second pass."""
+        ...
+
     def findings(self, answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
         """What the report tells of a split, for JSON, from the answers and truth of all examples.
 
         Any of `confusion` {"counts": [K][K] (true, predicted), "unit": "examples" by default};
-        `per_class` {class: {name: number or None}}; `mistakes`, of classes; `examples`
-        [{"index", "rank": "best" or "worst", "said"}].
+        `per_class` {class: {name: number or None}}; `precision_at_recall` {class: numbers or None},
+        evenly from recall 0 to 1; `mistakes`, of classes; `examples` [{"index", "rank": "best" or
+        "worst", "said"}].
         """
         ...
 
     def tell(self, answer: Answers, classes: Sequence[str], top: int) -> list[dict[str, Any]]:
-        """What `predict` prints of an answer: [{"class", "probability" or "share"}], most first."""
+        """What `predict` prints of an answer: [{"class", "probability", "share" or "score"}], most
+        first; of a box also "category_id" and "bbox" as COCO has them."""
         ...
 
     def draw(self, image: np.ndarray, answer: Answers) -> dict[str, np.ndarray]:
@@ -139,8 +149,8 @@ def init_net(net: Any, key: Array, image_shape: tuple[int, ...]) -> tuple[Any, A
 
 def forward(
     net: Any, params: Any, model_state: Any, batch: Batch, context: Context
-) -> tuple[Array, Any]:
-    """A network's (logits, new model_state) of a batch, in a pass that `context` describes."""
+) -> tuple[Any, Any]:
+    """A network's (outputs, new model_state) of a batch, in a pass that `context` describes."""
     logits, updated = net.apply(
         {"params": params, **model_state},
         batch["image"],

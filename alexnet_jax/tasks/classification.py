@@ -41,6 +41,7 @@ class Classification:
 
     name: ClassVar[str] = "classification"
     annotations: ClassVar[tuple[str, ...]] = ("label",)
+    scores: ClassVar[tuple[str, ...]] = ()
 
     @property
     def monitor(self) -> tuple[str, str]:
@@ -105,6 +106,9 @@ class Classification:
     def counts(self, sums: Mapping[str, Any]) -> dict[str, int]:
         correct, count = map(round, sums["top1"])
         return {"correct": correct, "count": count}
+
+    def score(self, answers: Answers, classes: Sequence[str]) -> dict[str, float]:
+        return {}
 
     def findings(self, answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
         counts = confusion(answers["true"], answers["label"], len(classes))

@@ -19,6 +19,21 @@ def palette() -> np.ndarray:
     return colours
 
 
+def outline(image: np.ndarray, boxes: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """uint8 [H, W, 3] with the edges of boxes [n, 4] (y0, x0, y1, x1 in pixels) in the colours of
+    their classes, between white lines, since class 0 is black; the last box is on top."""
+    drawn = image.copy()
+    wide = max(1, round(max(image.shape[:2]) / 300))
+    for box, kind in zip(np.round(boxes).astype(int), label, strict=True):
+        for inset, colour in ((0, 255), (wide, palette()[kind]), (2 * wide, 255)):
+            y0, x0, y1, x1 = np.maximum(box + np.array([1, 1, -1, -1]) * inset, 0)
+            inside = slice(y0 + wide, max(y1 - wide, 0)), slice(x0 + wide, max(x1 - wide, 0))
+            kept = drawn[inside].copy()
+            drawn[y0:y1, x0:x1] = colour
+            drawn[inside] = kept
+    return drawn
+
+
 def paint(
     image: np.ndarray, mask: np.ndarray, strength: float = 0.6, void: int = 255
 ) -> np.ndarray:

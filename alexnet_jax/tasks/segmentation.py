@@ -47,6 +47,7 @@ class Segmentation:
 
     name: ClassVar[str] = "segmentation"
     annotations: ClassVar[tuple[str, ...]] = ("segmentation",)
+    scores: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         check_skips(self.net.spec, self.net.skips)
@@ -119,6 +120,9 @@ class Segmentation:
 
     def counts(self, sums: Mapping[str, Any]) -> dict[str, int]:
         return {"pixels": round(sums["confusion"][1])}
+
+    def score(self, answers: Answers, classes: Sequence[str]) -> dict[str, float]:
+        return {}
 
     def findings(self, answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
         counts = np.zeros((len(classes), len(classes)), np.int64)

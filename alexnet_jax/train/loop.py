@@ -56,14 +56,16 @@ def fit(
     interrupted: Callable[[], bool] = lambda: False,
     metrics: Callable[[HostSums], dict[str, float]] = means,
     counts: Callable[[HostSums], dict[str, int]] = lambda sums: {},
+    score: Callable[[TrainState], dict[str, float]] = lambda state: {},
     in_flight: int = 2,
 ) -> tuple[Position, str]:
     """Train from `at` until something ends it; the last position, and why it is the last.
 
     `batches` yields the batches from the position's step on; `metrics` and `counts` are the task's
-    and make a row of sums (counts of validation only). `record` gets a row of metrics and
-    `save` the position at every evaluation; `save` also when interrupted. At most `in_flight`
-    steps are queued on the device before their metrics are read.
+    and make a row of sums (counts of validation only), to which `score` adds what it finds in
+    validation. `record` gets a row of metrics and `save` the position at every evaluation; `save`
+    also when interrupted. At most `in_flight` steps are queued on the device before their metrics
+    are read.
 
     Raises NonFiniteLoss, with the step and the learning rate, before anything of it is saved.
     """
@@ -106,6 +108,7 @@ def fit(
         row = {f"train/{k}": v for k, v in metrics(running).items()}
         row |= {f"train/{k}": v for k, v in latest.items()}
         row |= {f"validation/{k}": v for k, v in (metrics(sums) | counts(sums)).items()}
+        row |= {f"validation/{k}": v for k, v in score(state).items()}
         if monitor not in row:
             raise ValueError(f"no metric is called {monitor!r}; there are {', '.join(row)}")
 

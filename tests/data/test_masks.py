@@ -172,7 +172,7 @@ def test_a_set_without_the_tasks_annotations_is_refused(root):
 
     with pytest.raises(ValueError, match="no label for each image"):
         task_type("classification").classes(from_mask_folder(root))
-    with pytest.raises(ValueError, match="there are classification, segmentation"):
+    with pytest.raises(ValueError, match="there are classification, segmentation, detection"):
         task_type("detektion")
     with pytest.raises(ValueError, match="cannot read 'depth'"):
         Reader(from_mask_folder(root).splits["train"], canvas=5, annotations=("depth",))

@@ -16,7 +16,9 @@ class Split(Protocol):
     """Random access to the examples of one split. Reading must be safe from many threads.
 
     An example is a dict: `image` holds encoded bytes or uint8 [H, W, 3]; `label` an int;
-    `segmentation` uint8 [H, W], 255 where no class is told, of the image as a viewer shows it; the
+    `segmentation` uint8 [H, W], 255 where no class is told, of the image as a viewer shows it;
+    `boxes` float32 [n, 4] (y0, x0, y1, x1 in its pixels), `box_label` int32 [n], -1 for none, and
+    `box_ignore` bool [n], with any number of boxes; the
     other keys are those of a batch without its leading axis.
     """
 
@@ -41,6 +43,7 @@ class Source:
         splits: "train", "validation" and, where the set has one, "test".
         notes: remarks for the report, such as "validation: 10 % of train, stratified, seed 0".
         pixel_classes: class names of the values in `segmentation`; empty where there are no masks.
+        box_classes: class names of the values in `box_label`; empty where there are no boxes.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Source:
     splits: Mapping[str, Split]
     notes: tuple[str, ...] = ()
     pixel_classes: tuple[str, ...] = ()
+    box_classes: tuple[str, ...] = ()
 
 
 NO_TEST = "no test split: figures are of validation, which was used for stopping"

@@ -101,6 +101,7 @@ def source(
         splits={s: Rendered(f"street/{config} {s}", arrays) for s, arrays in splits.items()},
         notes=(f"rendered at {size} x {size} pixels from seed {seed}, version {VERSION}",),
         pixel_classes=("background", *CLASSES[config]),
+        box_classes=CLASSES[config],
     )
 
 

@@ -1,0 +1,58 @@
+"""A whole photograph on a square canvas: scaled to fit, in the middle, grey beside it.
+
+Where objects are to be found a cut would lose those at the edge. Boxes (y0, x0, y1, x1) go the same
+way, and the answers' back onto the photograph. Coordinates are continuous, as in window.py.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+GREY = (124, 116, 104)  # ImageNet's mean: nearly nothing once it is subtracted
+
+
+class Place(NamedTuple):
+    """Where the photograph lies on the canvas, in whole pixels of the canvas."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+def place(shape: tuple[int, ...], size: int) -> Place:
+    """Where `letterbox` lays a photograph of `shape` (H, W, ...) on a canvas of side `size`."""
+    longest = max(shape[:2])
+    height, width = (max(1, round(n * size / longest)) for n in shape[:2])
+    return Place((size - height) // 2, (size - width) // 2, height, width)
+
+
+def letterbox(image: np.ndarray, size: int) -> np.ndarray:
+    """uint8 [H, W, 3] -> [size, size, 3]; bilinear, antialiased when shrinking (Pillow's)."""
+    at = place(image.shape, size)
+    canvas = np.full((size, size, 3), GREY, np.uint8)
+    scaled = Image.fromarray(image).resize((at.width, at.height), Image.Resampling.BILINEAR)
+    canvas[at.top : at.top + at.height, at.left : at.left + at.width] = np.asarray(scaled)
+    return canvas
+
+
+def boxes_into(boxes: np.ndarray, shape: tuple[int, ...], size: int) -> np.ndarray:
+    """Boxes [..., 4] in a photograph's pixels as float32 [..., 4] in those of its canvas."""
+    scale, begin = _affine(shape, size)
+    return (np.asarray(boxes) * scale + begin).astype(np.float32)
+
+
+def boxes_back(boxes: np.ndarray, shape: tuple[int, ...], size: int) -> np.ndarray:
+    """The way back of `boxes_into`, cut off at the photograph's edges."""
+    scale, begin = _affine(shape, size)
+    edge = np.tile(np.array(shape[:2], np.float64), 2)
+    return np.clip((np.asarray(boxes) - begin) / scale, 0, edge).astype(np.float32)
+
+
+def _affine(shape: tuple[int, ...], size: int) -> tuple[np.ndarray, np.ndarray]:
+    at = place(shape, size)
+    scale = np.array([at.height / shape[0], at.width / shape[1]])
+    return np.tile(scale, 2), np.tile(np.array([at.top, at.left], np.float64), 2)

@@ -1,0 +1,115 @@
+"""Images and what is annotated of each as boxes: what the forms of such data sets share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from alexnet_jax.data.decode import BadImage, decode_rgb
+from alexnet_jax.data.sources.base import NO_TEST, Source, Split, hold_out
+
+
+class Found(NamedTuple):
+    """An object as a file has it: `box` (y0, x0, y1, x1), continuous pixels; `where` it stands."""
+
+    name: str
+    box: tuple[float, float, float, float]
+    ignored: bool
+    where: str
+
+
+class Annotation(NamedTuple):
+    """Of one image: size (H, W), boxes float32 [n, 4], names and whether ignored bool [n]; and the
+    objects that were left out since nothing of them lies in the image, in words."""
+
+    shape: tuple[int, int]
+    boxes: np.ndarray
+    names: tuple[str, ...]
+    ignored: np.ndarray
+    left_out: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BoxSplit:
+    """Images below a folder, read when asked for, with what is annotated of each."""
+
+    files: tuple[Path, ...]
+    annotations: tuple[Annotation, ...]
+    classes: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        name, said = self.name(index), self.annotations[index]
+        image = decode_rgb(self.files[index].read_bytes(), name)
+        if image.shape[:2] != said.shape:
+            raise BadImage(
+                f"{name}: size is {said.shape[1]} x {said.shape[0]} in its annotation, and "
+                f"{image.shape[1]} x {image.shape[0]} as a viewer shows it: its boxes may lie "
+                "elsewhere"
+            )
+        label = [self.classes.index(kind) for kind in said.names]
+        return {
+            "image": image,
+            "boxes": said.boxes,
+            "box_label": np.array(label, np.int32),
+            "box_ignore": said.ignored,
+        }
+
+    def name(self, index: int) -> str:
+        return str(self.files[index])
+
+
+def annotation(shape: tuple[int, int], objects: Sequence[Found]) -> Annotation:
+    """Boxes cut off at the image's edges; those without area there are left out."""
+    edge = np.array(shape * 2, np.float64)
+    boxes = np.clip(np.array([one.box for one in objects]).reshape(-1, 4), 0, edge)
+    solid = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    kept = [one for one, stays in zip(objects, solid, strict=True) if stays]
+    return Annotation(
+        shape,
+        boxes[solid].astype(np.float32),
+        tuple(one.name for one in kept),
+        np.array([one.ignored for one in kept], bool),
+        tuple(f"{one.where} ({one.name})" for one in objects if one not in kept),
+    )
+
+
+def box_source(
+    root: Path,
+    read: Mapping[str, tuple[tuple[Path, ...], tuple[Annotation, ...]]],
+    classes: tuple[str, ...],
+    fingerprint: str,
+    *,
+    fraction: float,
+    seed: int,
+) -> Source:
+    """The source of files and annotations a split, train among them; without validation `fraction`
+    of train is held out. The notes tell what was left out."""
+    splits: dict[str, Split] = {split: BoxSplit(*found, classes) for split, found in read.items()}
+    notes = []
+    if "validation" not in splits:
+        none = np.zeros(len(splits["train"]), np.int64)
+        held, note = hold_out(splits["train"], none, fraction, seed)
+        splits |= held
+        notes.append(note.replace(", stratified", ""))
+    if "test" not in splits:
+        notes.append(NO_TEST)
+    left_out = [said for _, found in read.values() for one in found for said in one.left_out]
+    if left_out:
+        more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""
+        notes.append(f"left out, boxes of no area in their image: {'; '.join(left_out[:3])}{more}")
+    return Source(
+        name=root.resolve().name,
+        version="0",
+        fingerprint=fingerprint,
+        classes=(),
+        splits={s: splits[s] for s in ("train", "validation", "test") if s in splits},
+        notes=tuple(notes),
+        box_classes=classes,
+    )

@@ -1,0 +1,154 @@
+"""Spec -> a network that finds objects as points: a heat map of centres a class, size and offset.
+
+CenterNet (Zhou, Wang and Kraehenbuehl 2019, arXiv:1904.07850) on AlexNet's convolutions. The last
+convolution (stride 16 at 224 px) is laid bilinearly on the places of conv2 (stride 8), where both,
+each through a 1x1 convolution, are added, as in a feature pyramid (Lin et al. 2017,
+arXiv:1612.03144); two 3x3 convolutions follow. Dense layers have no part in it.
+
+Parameters: `backbone/{conv1 .. conv5, norm1 ..}`, `neck/{fine, deep, mix1, mix2}`,
+`boxes/{size, offset}`, `head/heat`. The last three have kernels of zero at first, and the heat
+map's bias makes every place an object with probability 0.1 (Lin et al. 2017, arXiv:1708.02002).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import log
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from alexnet_jax.models.alexnet import Backbone, begin, check_images
+from alexnet_jax.models.fcn import Places, places, resample
+from alexnet_jax.models.spec import Spec
+
+FINE = "conv2"  # the tap at whose places objects are found
+LIKELY = 0.1
+
+
+@jax.tree_util.register_static
+class Extent(NamedTuple):
+    """Height and width of the images, in pixels: no array, so that shapes may depend on it."""
+
+    height: int
+    width: int
+
+
+class Maps(NamedTuple):
+    """What the network says at each place of `FINE`, float32.
+
+    `heat` [B, h, w, K], logits of a centre; `size` [B, h, w, 2], height and width, and `offset`
+    [B, h, w, 2], (y, x) from the place to the centre, both in steps of the map.
+    """
+
+    heat: Array
+    size: Array
+    offset: Array
+    extent: Extent
+
+
+class Detector(nn.Module):
+    """`Detector(spec).apply({"params": p}, images) -> Maps`.
+
+    Arguments and fields as `AlexNet` has them. `spec` is one without dense layers
+    (`without_dense`). `features` are the channels behind the backbone.
+    """
+
+    spec: Spec
+    dtype: Any = jnp.float32
+    param_dtype: Any = jnp.float32
+    exact: bool = False
+    features: int = 128
+
+    @nn.compact
+    def __call__(
+        self,
+        images: Array,
+        *,
+        train: bool = False,
+        rows: Array | None = None,
+        valid: Array | None = None,
+        axis_name: str | None = None,
+        frozen: tuple[str, ...] = (),
+        taps: bool = False,
+    ) -> Any:
+        """Maps of images [B, H, W, 3]; with `taps`, (maps, {tap: value}).
+
+        Raises ValueError for images too small.
+        """
+        check_images(self.spec, images)
+        extent = Extent(images.shape[1], images.shape[2])
+        images, how = begin(self, images, train, rows, valid, axis_name, frozen)
+        settings = (self.spec, self.dtype, self.param_dtype, self.exact)
+        values = Backbone(*settings, window=1, name="backbone")(images, how)
+        del values["features"]
+        deep, found = self.spec.conv_layers()[-1][0], places(self.spec)
+        kind = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        x = Neck(self.features, found[deep], found[FINE], **kind, name="neck")(
+            values[FINE], values[deep]
+        )
+        boxes = Scores((("size", 2, 0.0), ("offset", 2, 0.0)), **kind, name="boxes")(x)
+        bias = -log((1 - LIKELY) / LIKELY)
+        head = Scores((("heat", self.spec.num_classes, bias),), **kind, name="head")(x)
+        maps = Maps(head["heat"], boxes["size"], boxes["offset"], extent)
+        return (maps, {**values, "logits": maps.heat}) if taps else maps
+
+
+class Neck(nn.Module):
+    """A fine and a deep map, joined at the places of the fine one: [B, h, w, features]."""
+
+    features: int
+    deep_at: Places
+    fine_at: Places
+    dtype: Any
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(self, fine: Array, deep: Array) -> Array:
+        kind = {
+            "dtype": self.dtype,
+            "param_dtype": self.param_dtype,
+            "kernel_init": nn.initializers.he_normal(),
+        }
+        height, width = fine.shape[1:3]
+        rows, columns = self.fine_at.of(height), self.fine_at.of(width)
+        deep = nn.Dense(self.features, **kind, name="deep")(deep)
+        x = nn.Dense(self.features, **kind, name="fine")(fine)
+        x = nn.relu(x + resample(deep, self.deep_at, rows, columns))
+        for name in ("mix1", "mix2"):
+            x = nn.relu(nn.Conv(self.features, (3, 3), **kind, name=name)(x))
+        return x
+
+
+class Scores(nn.Module):
+    """{name: float32 [B, h, w, count]} of each place alone, for (name, count, first bias)."""
+
+    kinds: tuple[tuple[str, int, float], ...]
+    dtype: Any
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> dict[str, Array]:
+        number = jnp.promote_types(jnp.float32, self.dtype)
+        return {
+            name: nn.Dense(
+                count,
+                dtype=self.dtype,
+                param_dtype=self.param_dtype,
+                kernel_init=nn.initializers.zeros,
+                bias_init=nn.initializers.constant(bias),
+                name=name,
+            )(x).astype(number)
+            for name, count, bias in self.kinds
+        }
+
+
+def without_dense(spec: Spec) -> Spec:
+    """The spec's convolutions alone, with the dropout that lies between them."""
+    between = [name for name, _ in spec.conv_layers()]
+    between += [name.replace("conv", "pool") for name in between[:-1]]
+    dropout = tuple(tap for tap in spec.dropout if tap in between)
+    return replace(spec, dense=(), dense_normalization=False, dropout=dropout)

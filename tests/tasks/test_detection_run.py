@@ -1,0 +1,191 @@
+"""Detection from outside: trained, gone on with, judged, asked about a photograph, reported."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import re
+import shlex
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from alexnet_jax import cache
+from alexnet_jax.cli import main
+from alexnet_jax.config import Config
+from alexnet_jax.data.preprocess import Preprocessing
+from alexnet_jax.models.alexnet import AlexNet
+from alexnet_jax.models.spec import spec
+from alexnet_jax.restored import initial_state, load
+from alexnet_jax.weights import Weights, write
+
+SPEC = spec("small", num_classes=3, width=0.25)
+OPTIONS = (
+    "train detection-folder --data pictures --spec small --model.width 0.25 --input.canvas 40 "
+    "--input.size 40 --batch-size 4 --learning-rate 0.01 --init given.npz --run.precision exact "
+    "--augment.crop center --run.evaluate-every '15 epochs'"
+)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, he_kernels):
+    """Bright and dim squares on dark ground, some pictures empty; and a classifier's weights."""
+    folder = tmp_path_factory.mktemp("detection")
+    rng = np.random.default_rng(0)
+    root = folder / "pictures"
+    for name in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (root / name).mkdir(parents=True)
+    number = 0
+    for split, count in {"train": 8, "val": 4, "test": 6}.items():
+        ids = [str(number + i) for i in range(count)]
+        number += count
+        (root / "ImageSets/Main" / f"{split}.txt").write_text("\n".join(ids))
+        for i, name in enumerate(ids):
+            image = rng.integers(0, 30, (45, 60, 3), dtype=np.uint8)
+            objects = ""
+            if i % 4 != 3:
+                y, x = rng.integers((2, 2), (24, 38))
+                image[y : y + 18, x : x + 18] += np.uint8(210 if i % 2 else 100)
+                objects = (
+                    f"<object><name>{'bright' if i % 2 else 'dim'}</name><bndbox>"
+                    f"<xmin>{x + 1}</xmin><ymin>{y + 1}</ymin><xmax>{x + 18}</xmax>"
+                    f"<ymax>{y + 18}</ymax></bndbox></object>"
+                )
+            Image.fromarray(image).save(root / "JPEGImages" / f"{name}.png")
+            (root / "Annotations" / f"{name}.xml").write_text(
+                "<annotation><size><width>60</width><height>45</height></size>"
+                f"{objects}</annotation>"
+            )
+    images = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
+    shapes = jax.eval_shape(AlexNet(SPEC).init, jax.random.key(0), images)["params"]
+    params = he_kernels(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
+    prepared = Preprocessing(64, 64, Config().input.mean, Config().input.std).to_json()
+    write(Weights(SPEC, params, prepared, classes=tuple("abc")), folder / "given.npz")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(folder):
+    """Runs a command line in the folder; (status, all that it printed)."""
+    import contextlib
+    import io
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cache, "keep_compiled", lambda: None)
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
+        patch.chdir(folder)
+
+        def run(line):
+            printed = io.StringIO()
+            with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+                status = main(shlex.split(line))
+            return status, printed.getvalue()
+
+        yield run
+
+
+@pytest.fixture(scope="module")
+def finished(told):
+    status, text = told(f"{OPTIONS} --epochs 30 --run-dir run")
+    assert status == 0, text
+    return Path("run"), text
+
+
+def rows_of(run):
+    with open(run / "metrics.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+
+
+def test_it_begins_with_a_classifiers_convolutions_and_says_so(finished):
+    run, text = finished
+    said = next(line for line in text.splitlines() if "Parameters from given.npz" in line)
+    assert "the head, of another task or form, stays at its initialization" in said
+    assert "at their initialization stay offset, size, deep, fine, mix1, mix2" in said
+    assert "left out fc6, fc7" in said
+    config = json.loads((run / "config.json").read_text())
+    assert config["stopping"]["monitor"] == "validation/ap50"
+
+
+def test_it_learns_and_once_finished_stays_as_it_is(told, finished):
+    run, _ = finished
+    first, last = rows_of(run)
+    assert float(last["train/loss"]) < float(first["train/loss"])
+    assert {"validation/ap50", "validation/ap", "validation/objects"} <= set(last)
+    assert told(f"{OPTIONS} --epochs 30 --run-dir run")[0] == 0
+    assert rows_of(run) == [first, last]
+
+
+def test_evaluate_says_what_the_run_found(told, finished):
+    status, text = told("evaluate run --split test")
+    assert status == 0, text
+    printed = dict(line.split()[:2] for line in text.splitlines()[1:])
+    results = json.loads(Path("run/results.json").read_text())
+    for name in ("ap50", "ap", "loss", "objects"):
+        assert float(printed[name]) == results["splits"]["test"][name]
+    assert int(printed["objects"]) == 5 and float(printed["ap50"]) > 0.5
+
+
+def test_predict_gives_cocos_results_in_the_photographs_pixels(told, finished):
+    """The best box lies on the square that was painted; the picture drawn has its edge there."""
+    status, text = told("predict run pictures/JPEGImages/13.png --format json --out drawn")
+    assert status == 0, text
+    results = json.loads(text)
+    assert {"image_id", "category_id", "bbox", "score"} <= set(results[0])
+    assert results[0]["image_id"] == "pictures/JPEGImages/13.png"
+    assert [r["score"] for r in results] == sorted((r["score"] for r in results), reverse=True)
+    image = np.asarray(Image.open("pictures/JPEGImages/13.png")).astype(int)
+    bright = image.sum(axis=2) > 3 * 60
+    rows, columns = np.flatnonzero(bright.any(1)), np.flatnonzero(bright.any(0))
+    x, y, width, height = results[0]["bbox"]
+    expected = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
+    assert np.abs(np.array([x, y, x + width, y + height]) - expected).max() < 6
+    with Image.open("drawn/13_predicted_answer.png") as picture:
+        drawn = np.asarray(picture)
+    assert drawn.shape == (45, 60, 3)
+    assert drawn[round(y), round(x + width / 2)].tolist() == [255, 255, 255]
+    status, text = told("predict run pictures/JPEGImages/13.png --out drawn")
+    assert status == 0 and re.search(r"\d+\.\d\d%  \w+  x, y, width, height: \d+, \d+", text)
+    assert "answer: drawn/13_predicted_answer.png" in text
+
+
+def test_the_report_tells_class_by_class_and_draws(finished):
+    run, _ = finished
+    document = (run / "report.html").read_text(encoding="utf-8")
+    text = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", document)).split())
+    results = json.loads((run / "results.json").read_text())
+    assert "Class by class" in text and "reaches ap50" in text
+    dim = results["per_class"]["dim"]
+    assert f"dim {dim['ap50']:.1%} {dim['ap']:.1%}" in text
+    curve = results["precision_at_recall"]["bright"]
+    assert len(curve) == 11 and "Precision at so much recall" in text
+    assert " ".join(["bright", *(f"{share:.1%}" for share in curve)]) in text
+    said = [example["said"] for example in results["examples"]]
+    assert said and all(one in text for one in said)
+    assert document.count('alt="truth"') == document.count('alt="answer"') == len(said)
+
+
+def test_what_is_for_others_is_refused_in_words(told, finished):
+    for line, said in (
+        ("evaluate run --views 10", "ten views are averaged for classification"),
+        ("export run out.onnx", "was trained for detection"),
+        ("train folder --task detection --data street/none --run-dir no", "no configuration"),
+    ):
+        status, text = told(line)
+        assert status == 1 and said in text, (line, text)
+
+
+def test_a_run_begins_with_another_detectors_parameters(finished):
+    """The head with its classes in their order; boxes, which know no classes, as they are."""
+    run = load("run")
+    state, said = initial_state("run", run.state, classes=run.classes[::-1])
+    given, own = run.state.params, state.params
+    kernel = given["head"]["heat"]["kernel"]
+    np.testing.assert_array_equal(own["head"]["heat"]["kernel"], kernel[:, ::-1])
+    for part in ("backbone", "neck", "boxes"):
+        jax.tree.map(np.testing.assert_array_equal, own[part], given[part])
+    assert "classes were put into this data set's order" in said and "left out" not in said
