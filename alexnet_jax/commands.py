@@ -80,7 +80,7 @@ def evaluate(
 def predict(
     run: str, images: tuple[str, ...], format: str, top: int, out: str | None = None
 ) -> str:
-    """Ranked classes of each picture, and where the answer was drawn."""
+    """Ranked classes or the joints of each picture, and where the answer was drawn."""
     _check_format(format)
     if not images:
         raise ValueError("no pictures given; usage: predict RUN IMAGE...")
@@ -92,11 +92,18 @@ def predict(
     lines = []
     for answer in answers:
         lines.append(answer["image"])
-        for said in answer["predictions"]:
-            share = said["probability"] if "probability" in said else said["share"]
-            lines.append(f"  {share:7.2%}  {said['class']}")
+        lines += [f"  {_said(said)}" for said in answer["predictions"]]
         lines += [f"  {name}: {path}" for name, path in answer.get("files", {}).items()]
     return "\n".join(lines)
+
+
+def _said(said: dict) -> str:
+    """One of the things that `predict` tells of a picture, in a line."""
+    if "joint" in said:
+        score = f"  {said['score']:.0%}" if "score" in said else ""
+        return f"{said['joint']:14} x {said['x']:.1f}  y {said['y']:.1f}{score}"
+    share = said["probability"] if "probability" in said else said["share"]
+    return f"{share:7.2%}  {said['class']}"
 
 
 def inspect(path: str, format: str) -> str:

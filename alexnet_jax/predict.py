@@ -1,7 +1,8 @@
 """What a trained network sees on pictures: files in; ranked classes out, and the answer drawn.
 
 A network sees the square in the middle of a picture, as in training. What is drawn has the
-picture's own size: maps of classes are laid back onto the square, and are void beside it.
+picture's own size: maps of classes are laid back onto the square, and are void beside it; joints
+are told and drawn where they are in the picture.
 """
 
 from __future__ import annotations
@@ -33,12 +34,18 @@ def predict_files(
     picture, or into the folder `out`, what it names under "files": `mask`, a PNG of class indices
     with a palette, NAME_predicted_mask.png; and `answer`, the picture with its classes painted
     over, NAME_predicted_answer.png. Files of these names are replaced.
+    Pose gives {"joint", "x", "y"} in pixels of the picture, pixel i reaching from i to i + 1, with
+    heat maps also "score", and writes `answer` with the joints drawn.
 
     Raises FileNotFoundError, or BadImage with the file's name; ValueError where two pictures' files
     would have one name.
     """
     p, task = restored.preprocessing, restored.task
-    images = [canvas(decode_rgb(_read(path), path), p.canvas) for path in paths]
+    images, shapes = [], []
+    for path in paths:
+        photograph = decode_rgb(_read(path), path)
+        images.append(canvas(photograph, p.canvas))
+        shapes.append(photograph.shape[:2])
     step = jax.jit(partial(predict_canvas, task=task, preprocessing=p))
     answers: list[dict[str, np.ndarray]] = []
     for start in range(0, len(images), BATCH):
@@ -46,6 +53,9 @@ def predict_files(
         padded = chunk + [np.zeros_like(images[0])] * (BATCH - len(chunk))
         found = jax.device_get(step(restored.state, {"image": np.stack(padded)}))
         answers += [{name: x[row] for name, x in found.items()} for row in range(len(chunk))]
+    for answer, shape in zip(answers, shapes, strict=True):
+        if "joints" in answer:
+            answer["joints"] = points_back(answer["joints"], shape, p)
     told: list[dict[str, Any]] = [
         {"image": path, "predictions": task.tell(answer, restored.classes, top)}
         for path, answer in zip(paths, answers, strict=True)
@@ -69,7 +79,7 @@ def _files(
 ) -> dict[str, tuple[Path, Image.Image]]:
     """{name: (where, picture)} of all that is drawn of an answer."""
     maps = {name: x for name, x in answer.items() if x.ndim == 2 and x.dtype == np.uint8}
-    if not maps:
+    if not maps and "joints" not in answer:
         return {}
     image = decode_rgb(_read(path), path)
     laid = {n: lay_back(x, image.shape[:2], restored.preprocessing) for n, x in maps.items()}
@@ -96,6 +106,14 @@ def lay_back(mask: np.ndarray, shape: tuple[int, int], p: Preprocessing) -> np.n
     inside = [(index >= 0) & (index < p.size) for index in found]
     laid = mask[rows.clip(0, p.size - 1)[:, None], columns.clip(0, p.size - 1)]
     return np.where(inside[0][:, None] & inside[1], laid, np.uint8(VOID))
+
+
+def points_back(points: np.ndarray, shape: tuple[int, int], p: Preprocessing) -> np.ndarray:
+    """Points [..., 2] (y, x) of the network's input in a picture's pixels: the way back from
+    `decode.canvas_points` and the centre crop."""
+    side, margin = min(shape), (p.canvas - p.size) // 2
+    begin = [canvas_margin(length, side, p.canvas) + margin for length in shape]
+    return (points + begin) * (side / p.canvas)
 
 
 def indexed(mask: np.ndarray) -> Image.Image:

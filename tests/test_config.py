@@ -168,7 +168,10 @@ def test_a_monitor_and_the_wrong_direction_are_refused():
 
 
 def test_every_recipe_is_one_of_the_documented_names():
-    documented = ("street", "cifar10", "folder", "street-segmentation", "segmentation-folder")
+    documented = (
+        "street", "cifar10", "folder", "street-segmentation", "segmentation-folder", "street-pose",
+        "pose-folder",
+    )  # fmt: skip
     assert documented == NAMES
     with pytest.raises(ValueError, match="did you mean 'cifar10'"):
         recipe("cifar-10")

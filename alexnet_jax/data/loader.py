@@ -8,7 +8,9 @@
     print(train.bad)                                     # {"cat/7.jpg": "empty file", ...}
 
 A batch holds `image` uint8 [B, S, S, 3], `valid` bool [B], `index` int32 [B] and the annotations
-that were asked for: `label` int32 [B], `segmentation` uint8 [B, S, S], cut and scaled as its image.
+that were asked for: `label` int32 [B]; `segmentation` uint8 [B, S, S], cut and scaled as its image;
+`joints` float32 [B, 1, 14, 2] (y, x) in pixels of the canvas, outside of which `joint_visible` bool
+[B, 1, 14] is false.
 Its arrays are fresh and never written after hand-over, since `jax.device_put` may alias them. The
 number of workers changes the speed and nothing else. Their threads end with the iterator: call its
 `close()`, or let go of it.
@@ -26,6 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_jax.data import decode
+from alexnet_jax.data.skeleton import JOINTS
 from alexnet_jax.data.sources.base import Split
 from alexnet_jax.data.stream import CROP, indices, philox
 
@@ -54,7 +57,8 @@ class Reader:
         memory: bytes the decoded split may take.
         crop: random crops for training, drawn from (seed, position). They need the original images,
             so nothing is kept in memory. With labels only.
-        annotations: what is read of an example besides `image`: "label", "segmentation".
+        annotations: what is read of an example besides `image`: "label"; "segmentation"; "joints"
+            and "joint_visible", of one person.
 
     Attributes:
         bad: name -> reason for each image that could not be read; of a split in memory complete
@@ -151,9 +155,9 @@ class Reader:
         if "label" in self.annotations:
             batch["label"][row] = example["label"]
         image, crop = example["image"], self.crop if draw.key is not None else None
-        masked = "segmentation" in self.annotations
+        masked, posed = (name in self.annotations for name in ("segmentation", "joints"))
         if isinstance(image, bytes):
-            small = None if crop or masked else self.canvas
+            small = None if crop or masked or posed else self.canvas
             image = decode.decode_rgb(image, name, min_side=small)
         if masked:
             mask = example["segmentation"]
@@ -163,6 +167,11 @@ class Reader:
                     "a value for every pixel"
                 )
             batch["segmentation"][row] = decode.canvas_mask(mask, self.canvas)
+        if posed:
+            points = decode.canvas_points(example["joints"], image.shape, self.canvas)
+            inside = ((points >= 0) & (points < self.canvas)).all(axis=-1)
+            batch["joints"][row] = points
+            batch["joint_visible"][row] = example["joint_visible"] & inside
         if crop is None or draw.key is None:
             batch["image"][row] = decode.canvas(image, self.canvas)
             return
@@ -181,6 +190,8 @@ def blank(count: int, canvas: int, annotations: tuple[str, ...]) -> Batch:
     kinds: dict[str, tuple[tuple[int, ...], Any]] = {
         "label": ((), np.int32),
         "segmentation": ((canvas, canvas), np.uint8),
+        "joints": ((1, len(JOINTS), 2), np.float32),
+        "joint_visible": ((1, len(JOINTS)), np.bool_),
     }
     if unknown := [name for name in annotations if name not in kinds]:
         raise ValueError(f"a reader cannot read {unknown[0]!r}; it knows {', '.join(kinds)}")

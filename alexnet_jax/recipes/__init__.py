@@ -7,7 +7,15 @@ from importlib import import_module
 
 from alexnet_jax.config import Config
 
-NAMES = ("street", "cifar10", "folder", "street-segmentation", "segmentation-folder")
+NAMES = (
+    "street",
+    "cifar10",
+    "folder",
+    "street-segmentation",
+    "segmentation-folder",
+    "street-pose",
+    "pose-folder",
+)
 
 
 def recipe(name: str) -> Config:

@@ -19,7 +19,14 @@ from alexnet_jax.report.transfer import TransferSummary, transfer_section
 
 SHOWN_MISTAKES, SHOWN_ROWS, SHOWN_NAMES = 24, 200, 50  # keep the file below 2 MB
 
-SHARES = ("top", "mean_iou", "pixel_accuracy")  # what begins so is told in per cent
+SHARES = (
+    "top",
+    "mean_iou",
+    "pixel_accuracy",
+    "pck",
+    "pdj",
+    "pcp",
+)  # what begins so is told in per cent
 
 REASONS = {
     "PATIENCE_EXHAUSTED": "no improvement of {monitor}{patience}",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from alexnet_jax.tasks.classification import Classification
+from alexnet_jax.tasks.pose import Pose
 from alexnet_jax.tasks.segmentation import Segmentation
 
-TASKS: dict[str, Any] = {task.name: task for task in (Classification, Segmentation)}
+TASKS: dict[str, Any] = {task.name: task for task in (Classification, Segmentation, Pose)}
 
 
 def task_type(name: str) -> Any:

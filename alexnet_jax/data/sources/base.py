@@ -16,8 +16,9 @@ class Split(Protocol):
     """Random access to the examples of one split. Reading must be safe from many threads.
 
     An example is a dict: `image` holds encoded bytes or uint8 [H, W, 3]; `label` an int;
-    `segmentation` uint8 [H, W], 255 where no class is told, of the image as a viewer shows it; the
-    other keys are those of a batch without its leading axis.
+    `segmentation` uint8 [H, W], 255 where no class is told, of the image as a viewer shows it;
+    `joints` float32 [P, 14, 2] (y, x) in its pixels, finite also where `joint_visible` bool [P, 14]
+    is false; the other keys are those of a batch without its leading axis.
     """
 
     def __len__(self) -> int: ...
@@ -41,6 +42,7 @@ class Source:
         splits: "train", "validation" and, where the set has one, "test".
         notes: remarks for the report, such as "validation: 10 % of train, stratified, seed 0".
         pixel_classes: class names of the values in `segmentation`; empty where there are no masks.
+        joints: names of the joints in `joints`; empty where there are none, or of several people.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Source:
     splits: Mapping[str, Split]
     notes: tuple[str, ...] = ()
     pixel_classes: tuple[str, ...] = ()
+    joints: tuple[str, ...] = ()
 
 
 NO_TEST = "no test split: figures are of validation, which was used for stopping"
