@@ -128,7 +128,7 @@ class Pose:
 
     head: str = "heatmap"
     """heatmap, or regression (DeepPose's first stage)."""
-    skips: tuple[str, ...] = ("pool2", "pool1")
+    skips: tuple[str, ...] = ("conv5", "pool2", "pool1")
     """Taps whose own maps refine those of the deep layers, the deepest first; the heat maps are as
     fine as the last one."""
     sigma: float = 1.0
