@@ -18,9 +18,9 @@ from jax import Array
 
 from alexnet_jax.data.skeleton import DIAGONALS, HEAD, LIMBS
 
-PCK, PCKH, PCP = 0.2, 0.5, 0.5
-PDJ = (0.1, 0.5)  # at 0.2 it is PCK
-DETECTION = (f"pdj_{PDJ[0]}", f"pdj_{PDJ[1]}")
+OF_TORSO = {"pck": 0.2, "pdj_0.1": 0.1, "pdj_0.5": 0.5}  # PDJ at 0.2 is this PCK
+OF_HEAD = {"pckh": 0.5}
+OF_LIMB = 0.5
 
 
 def distances(said: Any, true: Any) -> Array:
@@ -33,6 +33,12 @@ def torso(true: Any, visible: Any) -> Array:
     return jnp.stack([_length(true, visible, pair) for pair in DIAGONALS]).max(axis=0)
 
 
+def errors(said: Any, true: Any, visible: Any) -> Array:
+    """Distances in torsos, [..., 14]; NaN where they do not count."""
+    measure = torso(true, visible)[..., None]
+    return jnp.where(visible & (measure > 0), distances(said, true) / measure, jnp.nan)
+
+
 def scores(said: Any, true: Any, visible: Any) -> dict[str, tuple[Array, Array]]:
     """{name: (sum, count)} over all persons.
 
@@ -41,17 +47,17 @@ def scores(said: Any, true: Any, visible: Any) -> dict[str, tuple[Array, Array]]
     head top (Andriluka et al. 2014); `pcp`: limbs both of whose ends are within half of the limb's
     length (Ferrari et al. 2008, the strict form); `mean_error`: of distances, in pixels.
     """
-    distance, size = distances(said, true), torso(true, visible)
+    distance = distances(said, true)
     result = {"mean_error": (jnp.where(visible, distance, 0.0).sum(), visible.sum())}
-    parts = {"pck": (size, PCK), "pckh": (_length(true, visible, HEAD), PCKH)}
-    parts |= {name: (size, part) for name, part in zip(DETECTION, PDJ, strict=True)}
-    for name, (measure, part) in parts.items():
+    measures = (torso(true, visible), OF_TORSO), (_length(true, visible, HEAD), OF_HEAD)
+    for measure, parts in measures:
         judged = visible & (measure > 0)[..., None]
-        hits = judged & (distance <= part * measure[..., None])
-        result[name] = (hits.sum(), judged.sum())
+        for name, part in parts.items():
+            hits = judged & (distance <= part * measure[..., None])
+            result[name] = (hits.sum(), judged.sum())
     ends = np.array(LIMBS)
     length = jnp.stack([_length(true, visible, limb) for limb in LIMBS], axis=-1)
-    limbs = (length > 0) & (distance[..., ends] <= PCP * length[..., None]).all(axis=-1)
+    limbs = (length > 0) & (distance[..., ends] <= OF_LIMB * length[..., None]).all(axis=-1)
     result["pcp"] = (limbs.sum(), (length > 0).sum())
     return result
 

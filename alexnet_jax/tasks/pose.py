@@ -101,36 +101,17 @@ class Pose:
     def findings(self, answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
         """Joint by joint, of those whose person's torso is seen: PCK, PDJ, and the mean error in
         torsos, which also ranks the examples."""
-        said, true, visible = (answers[name] for name in ("joints", "true", "visible"))
-        torso = np.asarray(keypoints.torso(true, visible), np.float64)[:, None]
-        error = np.full(visible.shape, np.nan)
-        judged = visible & (torso > 0)
-        np.divide(keypoints.distances(said, true), torso, out=error, where=judged)
-        parts = dict(
-            zip(("pck", *keypoints.DETECTION), (keypoints.PCK, *keypoints.PDJ), strict=True)
-        )
-        per_class = {}
-        for name, of_joint in zip(classes, error.T, strict=True):
-            seen = of_joint[np.isfinite(of_joint)]
-            figures = (
-                {part: float((seen <= share).mean()) for part, share in parts.items()}
-                if len(seen)
-                else dict.fromkeys(parts)
-            )
-            per_class[name] = {
-                **figures,
-                "error / torso": float(seen.mean()) if len(seen) else None,
-                "joints": len(seen),
-            }
-        count = judged.sum(axis=1)
-        mean = np.full(len(error), np.nan)
-        np.divide(np.nansum(error, axis=1), count, out=mean, where=count > 0)
-        return {
-            "per_class": per_class,
-            "examples": best_and_worst(
-                -mean, answers["index"], lambda score: f"mean error {-score:.1%} of the torso"
-            ),
+        error = np.asarray(keypoints.errors(answers["joints"], answers["true"], answers["visible"]))
+        per_class = {
+            name: _figures(of_joint[np.isfinite(of_joint)])
+            for name, of_joint in zip(classes, error.T, strict=True)
         }
+        count = np.isfinite(error).sum(axis=1)
+        mean = np.where(count, np.nansum(error, axis=1) / np.maximum(count, 1), np.nan)
+        examples = best_and_worst(
+            -mean, answers["index"], lambda score: f"mean error {-score:.1%} of the torso"
+        )
+        return {"per_class": per_class, "examples": examples}
 
     def tell(self, answer: Answers, classes: Sequence[str], top: int) -> list[dict[str, Any]]:
         """Every joint, whatever `top` says."""
@@ -209,3 +190,13 @@ def labels(batch: Batch) -> tuple[Array, Array]:
     """(joints [B, 14, 2], visible bool [B, 14]), none visible in the rows that do not count."""
     visible = batch["joint_visible"][:, 0] & valid_rows(batch)[:, None]
     return jnp.where(visible[..., None], batch["joints"][:, 0], 0.0), visible
+
+
+def _figures(errors: np.ndarray) -> dict[str, float | int | None]:
+    """What the report tells of a joint, from its errors in torsos [N]."""
+    told: dict[str, float | int | None] = {
+        name: float((errors <= part).mean()) if len(errors) else None
+        for name, part in keypoints.OF_TORSO.items()
+    }
+    mean = float(errors.mean()) if len(errors) else None
+    return told | {"error / torso": mean, "joints": len(errors)}
