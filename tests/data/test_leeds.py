@@ -158,7 +158,7 @@ def test_another_joints_mat_is_refused_in_words(root, change, said):
         from_leeds(root)
 
 
-def test_what_is_no_matlab_file_or_no_such_folder_is_refused(root, tmp_path):
+def test_what_is_no_matlab_file_or_no_such_folder_is_refused(root):
     for content in (b"", b"joints", (root / "joints.mat").read_bytes()[:400]):
         (root / "joints.mat").write_bytes(content)
         with pytest.raises(ValueError, match=r"joints\.mat cannot be read as a MATLAB file"):
@@ -168,7 +168,7 @@ def test_what_is_no_matlab_file_or_no_such_folder_is_refused(root, tmp_path):
         from_leeds(root, test_from=1)
     (root / "joints.mat").unlink()
     with pytest.raises(FileNotFoundError, match=r"joints\.mat does not exist; expected ROOT"):
-        from_leeds(root)
+        assemble.open_source(str(root), canvas=15, seed=0)
 
 
 def test_data_without_joints_are_refused_by_the_task(tmp_path):

@@ -52,7 +52,7 @@ class PoseSplit:
 
 def is_leeds_folder(root: Path) -> bool:
     """Whether a path is meant to be such a folder."""
-    return (root / FILE).is_file()
+    return (root / FILE).is_file() or any((root / IMAGES).glob("im[0-9]*"))
 
 
 def from_leeds(
