@@ -30,6 +30,7 @@ __version__ = "0.1.0"
 __all__ = [
     "FCN",
     "AlexNet",
+    "DeepPose",
     "Rules",
     "Spec",
     "TrainState",
@@ -39,6 +40,7 @@ __all__ = [
     "eval_step",
     "init_state",
     "optimizer",
+    "pose",
     "segmentation",
     "spec",
     "train_step",
@@ -47,6 +49,7 @@ __all__ = [
 # Loaded when first asked for: a command line need not wait for JAX to say what is wrong with it.
 _MODULES = {
     "AlexNet": "models.alexnet",
+    "DeepPose": "models.deep_pose",
     "FCN": "models.fcn",
     "Rules": "optim.rules",
     "Spec": "models.spec",
@@ -56,6 +59,7 @@ _MODULES = {
     "eval_step": "train.step",
     "init_state": "train.state",
     "optimizer": "optim.chain",
+    "pose": "tasks.pose",
     "segmentation": "tasks.segmentation",
     "spec": "models.spec",
     "train_step": "train.step",

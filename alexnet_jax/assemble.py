@@ -15,6 +15,7 @@ from alexnet_jax.data.loader import Crop
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.data.sources.base import Source
 from alexnet_jax.models.alexnet import AlexNet
+from alexnet_jax.models.deep_pose import OUTPUTS, DeepPose
 from alexnet_jax.models.detector import Detector, without_dense
 from alexnet_jax.models.fcn import FCN
 from alexnet_jax.models.spec import Spec, smallest_size, spec
@@ -24,6 +25,7 @@ from alexnet_jax.optim.rules import Rules
 from alexnet_jax.tasks.base import Task
 from alexnet_jax.tasks.classification import classification
 from alexnet_jax.tasks.detection import detection
+from alexnet_jax.tasks.pose import pose
 from alexnet_jax.tasks.registry import task_type
 from alexnet_jax.tasks.segmentation import segmentation
 from alexnet_jax.transfer.discriminative import lr_decay_rules
@@ -59,6 +61,10 @@ def open_source(data: str, *, canvas: int, seed: int, data_dir: str | None = Non
 
         if path.is_dir() and is_mask_folder(path):
             return from_mask_folder(path, seed=seed)
+        from alexnet_jax.data.sources.leeds import from_leeds, is_leeds_folder
+
+        if is_leeds_folder(path):
+            return from_leeds(path, seed=seed)
         from alexnet_jax.data.sources.folder import from_folder
 
         return from_folder(path, seed=seed)
@@ -83,7 +89,18 @@ def make_task(config: Config, spec: Spec) -> Task:
         return segmentation(net, smoothing)
     if config.task == "detection":
         return detection(Detector(spec, **_numbers(precision)))
+    if config.task == "pose":
+        if smoothing:
+            raise ValueError(f"run.label_smoothing is {smoothing}; pose has no labels to smooth")
+        return pose(_pose_net(config, spec), config.pose.sigma)
     return classification(make_net(spec, precision), smoothing)
+
+
+def _pose_net(config: Config, spec: Spec) -> DeepPose | FCN:
+    numbers = _numbers(config.run.precision)
+    if config.pose.head == "regression":
+        return DeepPose(dataclasses.replace(spec, num_classes=OUTPUTS), **numbers)
+    return FCN(spec, **numbers, skips=config.pose.skips, pixels=False)
 
 
 def make_net(spec: Spec, precision: str) -> AlexNet:

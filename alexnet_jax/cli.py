@@ -107,7 +107,7 @@ def _train(argv: list[str]) -> int:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Count a run's right answers, or pixels, on a split, every example once."""
+    """Count a run's right answers, pixels or joints on a split, every example once."""
 
     run: Positional[Annotated[str, arg(metavar="RUN")]]
     """Run folder (its best checkpoint), or one checkpoint."""
@@ -135,7 +135,7 @@ class Predict:
     top: int = 5
     """Classes to tell per picture; boxes are told all."""
     out: str | None = None
-    """Folder for what is drawn (segmentation, detection); by default that of each picture."""
+    """Folder for what is drawn, in all tasks but classification; by default each picture's."""
 
 
 @dataclass(frozen=True)

@@ -93,7 +93,7 @@ def evaluate(
 def predict(
     run: str, images: tuple[str, ...], format: str, top: int, out: str | None = None
 ) -> str:
-    """Ranked classes of each picture, or its boxes, and where the answer was drawn.
+    """Ranked classes of each picture, its boxes or its joints, and where the answer was drawn.
 
     Boxes as JSON are a list in COCO's results form, `image_id` being the path as it was given.
     """
@@ -115,14 +115,24 @@ def predict(
     lines = []
     for answer in answers:
         lines.append(answer["image"])
-        for said in answer["predictions"]:
-            if said.get("score", 1.0) >= CONFIDENT:
-                share = next(said[n] for n in ("probability", "share", "score") if n in said)
-                box = ", ".join(f"{number:.0f}" for number in said.get("bbox", ()))
-                where = f"  x, y, width, height: {box}" if box else ""
-                lines.append(f"  {share:7.2%}  {said['class']}{where}")
+        lines += [
+            f"  {_said(said)}"
+            for said in answer["predictions"]
+            if "bbox" not in said or said["score"] >= CONFIDENT
+        ]
         lines += [f"  {name}: {path}" for name, path in answer.get("files", {}).items()]
     return "\n".join(lines)
+
+
+def _said(said: dict) -> str:
+    """One of the things that `predict` tells of a picture, in a line."""
+    if "joint" in said:
+        score = f"  {said['score']:.0%}" if "score" in said else ""
+        return f"{said['joint']:14} x {said['x']:.1f}  y {said['y']:.1f}{score}"
+    share = next(said[name] for name in ("probability", "share", "score") if name in said)
+    box = ", ".join(f"{number:.0f}" for number in said.get("bbox", ()))
+    where = f"  x, y, width, height: {box}" if box else ""
+    return f"{share:7.2%}  {said['class']}{where}"
 
 
 def inspect(path: str, format: str) -> str:

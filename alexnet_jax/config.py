@@ -123,6 +123,23 @@ class Segmentation:
 
 
 @dataclass(frozen=True)
+class Pose:
+    """How the task pose tells where joints are."""
+
+    head: str = "heatmap"
+    """heatmap, or regression (DeepPose's first stage)."""
+    skips: tuple[str, ...] = ("conv5", "pool2", "pool1")
+    """Taps whose own maps refine those of the deep layers, the deepest first; the heat maps are as
+    fine as the last one."""
+    sigma: float = 1.0
+    """Standard deviation of a joint in its heat map, in steps of the map."""
+
+    def __post_init__(self) -> None:
+        _require(self, "head", self.head in ("heatmap", "regression"), "heatmap or regression")
+        _require(self, "sigma", 0 < self.sigma < math.inf, "more than 0")
+
+
+@dataclass(frozen=True)
 class OnPlateau:
     """Lower the learning rate when the monitored metric stalls; off by default."""
 
@@ -204,11 +221,12 @@ class Config:
     """Train an AlexNet."""
 
     task: str = "classification"
-    """classification, segmentation or detection."""
+    """classification, segmentation, detection or pose."""
     data: str = "street/a"
     """street/a, street/b, an image folder, or a prepared tensorflow-datasets set by name; for
     segmentation street/scenes, or a folder with train/, trainannot/ and classes.txt; for
-    detection street/scenes, or a folder in PASCAL VOC's or COCO's form."""
+    detection street/scenes, or a folder in PASCAL VOC's or COCO's form; for pose street/people, or
+    a folder with images/ and joints.mat."""
     spec: str = "small"
     """small, notes_224, notes_227, original_2012, bvlc_alexnet, caffenet, one_weird_trick or
     batchnorm."""
@@ -235,6 +253,7 @@ class Config:
     plateau: OnPlateau = field(default_factory=OnPlateau)
     stopping: Stopping = field(default_factory=Stopping)
     segmentation: Segmentation = field(default_factory=Segmentation)
+    pose: Pose = field(default_factory=Pose)
     input: Input = field(default_factory=Input)
     run: Run = field(default_factory=Run)
 

@@ -2,7 +2,7 @@
 
 A network sees the square in the middle of a picture, or the whole of it, as in training. What is
 drawn has the picture's own size: maps of classes are laid back onto the square, and are void beside
-it; boxes are told and drawn in the picture's own pixels.
+it; boxes and joints are told and drawn in the picture's own pixels.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def predict_files(
     picture, or into the folder `out`, what it names under "files": `mask`, a PNG of class indices
     with a palette, NAME_predicted_mask.png; and `answer`, the picture with its classes painted
     over, NAME_predicted_answer.png. Detection gives all boxes (Detection.tell) and writes `answer`.
-    Files of these names are replaced.
+    Pose gives {"joint", "x", "y"} in pixels of the picture, pixel i reaching from i to i + 1, with
+    heat maps also "score", and writes `answer` with the joints drawn. Files of these names are
+    replaced.
 
     Raises FileNotFoundError, or BadImage with the file's name; ValueError where two pictures' files
     would have one name.
@@ -76,7 +78,9 @@ def predict_files(
 def _in_the_picture(
     answer: dict[str, np.ndarray], shape: tuple[int, int], p: Preprocessing
 ) -> dict[str, np.ndarray]:
-    """The answer with its boxes, if it has any, in the pixels of a picture of this shape."""
+    """The answer with its boxes or joints, if any, in the pixels of a picture of this shape."""
+    if "joints" in answer:
+        return {**answer, "joints": points_back(answer["joints"], shape, p)}
     if "boxes" not in answer:
         return answer
     margin = (p.canvas - p.size) // 2
@@ -88,7 +92,7 @@ def _files(
 ) -> dict[str, tuple[Path, Image.Image]]:
     """{name: (where, picture)} of all that is drawn of an answer."""
     maps = {name: x for name, x in answer.items() if x.ndim == 2 and x.dtype == np.uint8}
-    if not maps and "boxes" not in answer:
+    if not maps and "boxes" not in answer and "joints" not in answer:
         return {}
     image = decode_rgb(_read(path), path)
     laid = {n: lay_back(x, image.shape[:2], restored.preprocessing) for n, x in maps.items()}
@@ -115,6 +119,14 @@ def lay_back(mask: np.ndarray, shape: tuple[int, int], p: Preprocessing) -> np.n
     inside = [(index >= 0) & (index < p.size) for index in found]
     laid = mask[rows.clip(0, p.size - 1)[:, None], columns.clip(0, p.size - 1)]
     return np.where(inside[0][:, None] & inside[1], laid, np.uint8(VOID))
+
+
+def points_back(points: np.ndarray, shape: tuple[int, int], p: Preprocessing) -> np.ndarray:
+    """Points [..., 2] (y, x) of the network's input in a picture's pixels: the way back from
+    `decode.canvas_points` and the centre crop."""
+    side, margin = min(shape), (p.canvas - p.size) // 2
+    begin = [canvas_margin(length, side, p.canvas) + margin for length in shape]
+    return (points + begin) * (side / p.canvas)
 
 
 def indexed(mask: np.ndarray) -> Image.Image:

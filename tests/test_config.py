@@ -177,14 +177,14 @@ def test_a_task_stops_on_its_own_metric_where_nothing_else_is_asked_for():
     config = Config()
     task = assemble.make_task(config, assemble.make_spec(config, 3))
     assert assemble.with_monitor(config, task) == config
-    with pytest.raises(ValueError, match="there are classification, segmentation"):
-        assemble.make_task(Config(task="pose"), assemble.make_spec(Config(), 3))
+    with pytest.raises(ValueError, match="there are classification, segmentation, detection, pose"):
+        assemble.make_task(Config(task="depth"), assemble.make_spec(Config(), 3))
 
 
 def test_every_recipe_is_one_of_the_documented_names():
     documented = (
         "street", "cifar10", "folder", "street-segmentation", "segmentation-folder",
-        "street-detection", "detection-folder",
+        "street-detection", "detection-folder", "street-pose", "pose-folder",
     )  # fmt: skip
     assert documented == NAMES
     with pytest.raises(ValueError, match="did you mean 'cifar10'"):

@@ -98,6 +98,13 @@ def canvas_mask(mask: np.ndarray, size: int) -> np.ndarray:
     return _resize(mask, size, *_middle(mask, size), Image.Resampling.NEAREST)
 
 
+def canvas_points(points: np.ndarray, shape: tuple[int, ...], size: int) -> np.ndarray:
+    """Where `canvas` takes points [..., 2] (y, x) of an image [H, W, ...]: in pixels of the square,
+    which they may lie outside of. Pixel i reaches from i to i + 1."""
+    side = min(shape[:2])
+    return points * (size / side) - [canvas_margin(n, side, size) for n in shape[:2]]
+
+
 def canvas_margin(extent: int, side: int, size: int) -> int:
     """Whole pixels of the scaled image before the square that `canvas` cuts out of an axis of
     `extent` pixels, `side` of which are scaled to `size`."""

@@ -9,10 +9,11 @@
 
 A batch holds `image` uint8 [B, S, S, 3], `valid` bool [B], `index` int32 [B] and the annotations
 that were asked for: `label` int32 [B]; `segmentation` uint8 [B, S, S], cut and scaled as its image;
-`boxes` float32 [B, N, 4], `box_label` int32 [B, N] and `box_ignore` bool [B, N], N = `BOXES`, a box
-without area being padding. Its arrays are fresh and never written after hand-over, since
-`jax.device_put` may alias them. The number of workers changes the speed and nothing else. Their
-threads end with the iterator: call its `close()`, or let go of it.
+`boxes` float32 [B, N, 4], `box_label` int32 [B, N] and `box_ignore` bool [B, N], N = `BOXES`, a
+box without area being padding; `joints` float32 [B, 1, 14, 2] (y, x) in pixels of the canvas,
+outside of which `joint_visible` bool [B, 1, 14] is false. Its arrays are fresh and never written
+after hand-over, since `jax.device_put` may alias them. The number of workers changes the speed and
+nothing else. Their threads end with the iterator: call its `close()`, or let go of it.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ import numpy as np
 
 from alexnet_jax.data import decode
 from alexnet_jax.data.letterbox import boxes_into, letterbox
+from alexnet_jax.data.skeleton import JOINTS
 from alexnet_jax.data.sources.base import Split
 from alexnet_jax.data.stream import CROP, indices, philox
 
@@ -58,7 +60,7 @@ class Reader:
         crop: random crops for training, drawn from (seed, position). They need the original images,
             so nothing is kept in memory. With labels only.
         annotations: what is read of an example besides `image`: "label"; "segmentation"; "boxes",
-            "box_label" and "box_ignore".
+            "box_label" and "box_ignore"; "joints" and "joint_visible", of one person.
 
     Attributes:
         bad: name -> reason for each image that could not be read; of a split in memory complete
@@ -155,9 +157,11 @@ class Reader:
         if "label" in self.annotations:
             batch["label"][row] = example["label"]
         image, crop = example["image"], self.crop if draw.key is not None else None
-        masked, boxed = "segmentation" in self.annotations, "boxes" in self.annotations
+        masked, boxed, posed = (
+            name in self.annotations for name in ("segmentation", "boxes", "joints")
+        )
         if isinstance(image, bytes):
-            small = None if crop or masked or boxed else self.canvas
+            small = None if crop or masked or boxed or posed else self.canvas
             image = decode.decode_rgb(image, name, min_side=small)
         if masked:
             mask = example["segmentation"]
@@ -175,6 +179,11 @@ class Reader:
             batch["boxes"][row, :count] = into
             for other in ("box_label", "box_ignore"):
                 batch[other][row, :count] = example[other]
+        if posed:
+            points = decode.canvas_points(example["joints"], image.shape, self.canvas)
+            inside = ((points >= 0) & (points < self.canvas)).all(axis=-1)
+            batch["joints"][row] = points
+            batch["joint_visible"][row] = example["joint_visible"] & inside
         if crop is None or draw.key is None:
             batch["image"][row] = framing(self.annotations)(image, self.canvas)
             return
@@ -201,6 +210,8 @@ def blank(count: int, canvas: int, annotations: tuple[str, ...]) -> Batch:
         "boxes": ((BOXES, 4), np.float32),
         "box_label": ((BOXES,), np.int32),
         "box_ignore": ((BOXES,), bool),
+        "joints": ((1, len(JOINTS), 2), np.float32),
+        "joint_visible": ((1, len(JOINTS)), np.bool_),
     }
     if unknown := [name for name in annotations if name not in kinds]:
         raise ValueError(f"a reader cannot read {unknown[0]!r}; it knows {', '.join(kinds)}")

@@ -16,13 +16,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from alexnet_jax.data.skeleton import MIRRORED_JOINTS
+
 ANNOTATIONS = ("boxes", "segmentation", "joints")
 VOID = 255
 FAINT = 0.2  # a box that keeps less of its area than this is marked `box_ignore`
-
-# Leeds Sports order: ankle, knee and hip right then left; wrist, elbow and shoulder likewise; neck,
-# head top. A mirror image turns every right joint into a left one.
-MIRRORED_JOINTS = (5, 4, 3, 2, 1, 0, 11, 10, 9, 8, 7, 6, 12, 13)
 
 
 class Window(NamedTuple):

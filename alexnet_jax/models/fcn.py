@@ -44,8 +44,9 @@ class Places(NamedTuple):
 class FCN(nn.Module):
     """`FCN(spec).apply({"params": p}, images) -> logits`, float32 [B, H, W, num_classes].
 
-    Arguments and fields as `AlexNet` has them. `skips` are taps, deepest first. The first dense
-    layer's window is that of a classifier at `spec.image_size`; images may have any size from the
+    Arguments and fields as `AlexNet` has them. `skips` are taps, deepest first. Without `pixels`
+    the logits are those of the last skip's places, not laid on the pixels. The first dense layer's
+    window is that of a classifier at `spec.image_size`; images may have any size from the
     spec's smallest on.
     """
 
@@ -54,6 +55,7 @@ class FCN(nn.Module):
     param_dtype: Any = jnp.float32
     exact: bool = False
     skips: tuple[str, ...] = ("pool2", "pool1")
+    pixels: bool = True
 
     @nn.compact
     def __call__(
@@ -78,13 +80,14 @@ class FCN(nn.Module):
         settings = (self.spec, self.dtype, self.param_dtype, self.exact)
         values = Backbone(*settings, window=window(self.spec), name="backbone")(images, how)
         head = Head(self.spec, self.dtype, self.param_dtype, self.skips, name="head")
-        logits = head(values, size)
+        logits = head(values, size if self.pixels else None)
         del values[FEATURES]
         return (logits, {**values, "logits": logits}) if taps else logits
 
 
 class Head(nn.Module):
-    """Scores of each tap, added from the deepest map to the shallowest and laid on the pixels."""
+    """Scores of each tap, added from the deepest map to the shallowest and laid on the pixels of an
+    image of a size, if one is given."""
 
     spec: Spec
     dtype: Any
@@ -92,14 +95,14 @@ class Head(nn.Module):
     skips: tuple[str, ...]
 
     @nn.compact
-    def __call__(self, values: dict[str, Array], size: tuple[int, int]) -> Array:
+    def __call__(self, values: dict[str, Array], size: tuple[int, int] | None) -> Array:
         found = places(self.spec)
         scores, at = self.score("score", values[FEATURES]), found[FEATURES]
         for tap in self.skips:
             to, (height, width) = found[tap], values[tap].shape[1:3]
             scores = resample(scores, at, to.of(height), to.of(width))
             scores, at = scores + self.score(f"score_{tap}", values[tap]), to
-        return resample(scores, at, *(np.arange(n) for n in size))
+        return scores if size is None else resample(scores, at, *(np.arange(n) for n in size))
 
     def score(self, name: str, x: Array) -> Array:
         """[B, h, w, C] -> float32 [B, h, w, num_classes]."""

@@ -15,6 +15,8 @@ NAMES = (
     "segmentation-folder",
     "street-detection",
     "detection-folder",
+    "street-pose",
+    "pose-folder",
 )
 
 

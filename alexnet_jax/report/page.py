@@ -19,7 +19,8 @@ from alexnet_jax.report.transfer import TransferSummary, transfer_section
 
 SHOWN_MISTAKES, SHOWN_ROWS, SHOWN_NAMES = 24, 200, 50  # keep the file below 2 MB
 
-SHARES = ("top", "mean_iou", "pixel_accuracy", "ap")  # what begins so is told in per cent
+# What begins so is told in per cent.
+SHARES = ("top", "mean_iou", "pixel_accuracy", "ap", "pck", "pdj", "pcp")
 
 REASONS = {
     "PATIENCE_EXHAUSTED": "no improvement of {monitor}{patience}",

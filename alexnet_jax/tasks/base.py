@@ -88,7 +88,8 @@ class Task(Protocol):
         ...
 
     def decode(self, outputs: Any) -> dict[str, Array]:
-        """The answer for a user, in fixed shapes. uint8 [B, H, W] is a map of class indices."""
+        """The answer for a user, in fixed shapes. uint8 [B, H, W] is a map of class indices;
+        `joints` float32 [B, J, 2] are points (y, x) in pixels of the image."""
         ...
 
     def truth(self, batch: Batch) -> dict[str, Array]:
@@ -123,7 +124,8 @@ class Task(Protocol):
 
     def tell(self, answer: Answers, classes: Sequence[str], top: int) -> list[dict[str, Any]]:
         """What `predict` prints of an answer: [{"class", "probability", "share" or "score"}], most
-        first; of a box also "category_id" and "bbox" as COCO has them."""
+        first; of a box also "category_id" and "bbox" as COCO has them; or [{"joint", "x", "y",
+        "score" where told}]."""
         ...
 
     def draw(self, image: np.ndarray, answer: Answers) -> dict[str, np.ndarray]:

@@ -28,8 +28,8 @@ from alexnet_jax.tasks.base import (
     valid_rows,
 )
 from alexnet_jax.tasks.palette import outline
+from alexnet_jax.tasks.ranking import best_and_worst
 
-BEST, WORST = 6, 12  # examples that the report shows
 SIZE_WEIGHT = 0.1  # of the sizes' L1, as theirs
 RECALLS = 11  # points of the precision-recall curve that results.json keeps
 
@@ -215,24 +215,15 @@ def _judge(answers: Answers, classes: int) -> Verdict:
 
 def _examples(verdict: Verdict, index: np.ndarray) -> list[dict[str, Any]]:
     """The best and the worst by their own F1, the share of what is right in what is there and what
-    is shown; no example twice, and none with neither."""
+    is shown; none with neither."""
     objects, right, wrong = (counts.sum(axis=0) for counts in verdict[-3:])
     shown = right + wrong
     rank = np.divide(
         2 * right, objects + shown, out=np.full(len(index), np.nan), where=objects + shown > 0
     )
-    order = [row for row in np.argsort(-rank, kind="stable") if np.isfinite(rank[row])]
-    best = order[: min(BEST, len(order) // 2)]
-    worst = order[len(best) :][::-1][:WORST]
-    return [
-        {
-            "index": int(index[row]),
-            "rank": name,
-            "said": f"{right[row]} of {objects[row]} found, {wrong[row]} wrong",
-        }
-        for name, rows in (("best", best), ("worst", worst))
-        for row in rows
-    ]
+    return best_and_worst(
+        rank, index, lambda row: f"{right[row]} of {objects[row]} found, {wrong[row]} wrong"
+    )
 
 
 def _number(value: float) -> float | None:

@@ -6,9 +6,12 @@ from typing import Any
 
 from alexnet_jax.tasks.classification import Classification
 from alexnet_jax.tasks.detection import Detection
+from alexnet_jax.tasks.pose import Pose
 from alexnet_jax.tasks.segmentation import Segmentation
 
-TASKS: dict[str, Any] = {task.name: task for task in (Classification, Segmentation, Detection)}
+TASKS: dict[str, Any] = {
+    task.name: task for task in (Classification, Segmentation, Detection, Pose)
+}
 
 
 def task_type(name: str) -> Any:

@@ -30,8 +30,7 @@ from alexnet_jax.tasks.base import (
     valid_rows,
 )
 from alexnet_jax.tasks.palette import paint
-
-BEST, WORST = 6, 12  # examples that the report shows
+from alexnet_jax.tasks.ranking import best_and_worst
 
 
 @dataclass(frozen=True)
@@ -138,7 +137,9 @@ class Segmentation:
                 name: {"iou": _number(share), "recall": _number(found), "pixels": int(pixels)}
                 for (name, share, found), pixels in zip(rows, counts.sum(1), strict=True)
             },
-            "examples": _examples(np.array(scores), answers["index"]),
+            "examples": best_and_worst(
+                np.array(scores), answers["index"], lambda row: f"mean IoU {scores[row]:.1%}"
+            ),
         }
 
     def tell(self, answer: Answers, classes: Sequence[str], top: int) -> list[dict[str, Any]]:
@@ -176,18 +177,6 @@ def confusion(true: np.ndarray, said: np.ndarray, classes: int) -> np.ndarray:
     counted = true != VOID
     pairs = classes * true[counted].astype(np.int64) + said[counted]
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-
-
-def _examples(scores: np.ndarray, index: np.ndarray) -> list[dict[str, Any]]:
-    """The best and the worst by their own mean IoU, no example twice."""
-    order = [row for row in np.argsort(-scores, kind="stable") if np.isfinite(scores[row])]
-    best = order[: min(BEST, len(order) // 2)]
-    worst = order[len(best) :][::-1][:WORST]
-    return [
-        {"index": int(index[row]), "rank": rank, "said": f"mean IoU {scores[row]:.1%}"}
-        for rank, rows in (("best", best), ("worst", worst))
-        for row in rows
-    ]
 
 
 def _ratio(part: Any, whole: Any) -> Any:

@@ -25,6 +25,7 @@ DIGESTS = {
     "a": "c82c695d36eb67231a3235a41ea12e76ceefd4fd5a1b2ae483464e48162c9053",
     "b": "af6b2249fda547dbdfd09650235a458af77d0de3c634c564dcdce0b08902fa5d",
     "scenes": "64d182f4e4feea3c0db4be77711867821a0df62a7c3d3dd16323d4d346dc9370",
+    "people": "20d34f24172734294bed6a780addab71fae5caaa7a583167ebdfa79b35fd2597",
 }
 
 
@@ -110,7 +111,7 @@ def test_boxes_of_scenes_cover_the_mask_and_stay_inside():
     assert set(counts) >= {1, 2, 3, 4, 5}
 
 
-@pytest.mark.parametrize("config", ["b", "scenes"])
+@pytest.mark.parametrize("config", ["b", "scenes", "people"])
 def test_joints_lie_on_the_people(config):
     persons = [CLASSES[config].index(kind) for kind in ("man", "woman")]
     seen = []
@@ -159,6 +160,7 @@ def test_classes_are_balanced_and_splits_disjoint(config):
         pictures |= {data.splits[split][i]["image"].tobytes() for i in range(n)}
     assert len(pictures) == 36
     assert data.classes == CLASSES[config] and data.version == VERSION
+    assert len(data.joints) == (14 if config in ("b", "people") else 0)  # of one person
     assert data.splits["test"].name(7) == f"street/{config} test[7]"
 
 

@@ -197,6 +197,20 @@ def test_scores_of_skips_are_added_at_their_own_places(he_kernels):
     np.testing.assert_allclose(logits, total, rtol=1e-4, atol=1e-4)
 
 
+def test_without_pixels_the_scores_stay_at_the_places_of_the_last_skip(he_kernels):
+    """Pixel for pixel where a place looks at a pixel's centre, as in the middle of pool2 here."""
+    shape = spec("small", width=0.25, num_classes=2, kernel_init="zeros")
+    nets = [FCN(shape, exact=True, skips=("pool2",), pixels=pixels) for pixels in (True, False)]
+    image = np.random.default_rng(5).normal(size=(1, 64, 64, 3)).astype(np.float32)
+    params = he_kernels(jax.tree.map(np.asarray, nets[0].init(jax.random.key(0), image)["params"]))
+    full, coarse = (net.apply({"params": params}, image) for net in nets)
+    at = places(shape)["pool2"].of(coarse.shape[1])
+    assert coarse.shape == (1, 7, 7, 2) and (at == at.astype(int)).all()
+    np.testing.assert_allclose(
+        coarse, np.asarray(full)[:, at.astype(int)][:, :, at.astype(int)], rtol=1e-5, atol=1e-6
+    )
+
+
 @pytest.mark.parametrize("skips", [("pool1", "pool2"), ("pool2", "pool2"), ("fc6",), ("pool9",)])
 def test_skips_that_cannot_be_are_refused(skips):
     net = FCN(spec("small"), skips=skips)

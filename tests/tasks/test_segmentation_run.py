@@ -180,7 +180,7 @@ def test_what_is_for_classifiers_is_refused_in_words(told, finished):
         ("train folder --task segmentation --data pictures --input.crop-files --augment.crop "
          "resized --spec small --run-dir no", "input.crop_files goes with classification"),
         ("train folder --data pictures --run-dir no", "no label for each image"),
-        ("train folder --task pose --data pictures --run-dir no", "no task is called 'pose'"),
+        ("train folder --task depth --data pictures --run-dir no", "no task is called 'depth'"),
         (f"{OPTIONS} --segmentation.skips pool1 pool2 --run-dir no", "expected the deepest first"),
     ):  # fmt: skip
         status, text = told(line)

@@ -18,8 +18,9 @@ class Split(Protocol):
     An example is a dict: `image` holds encoded bytes or uint8 [H, W, 3]; `label` an int;
     `segmentation` uint8 [H, W], 255 where no class is told, of the image as a viewer shows it;
     `boxes` float32 [n, 4] (y0, x0, y1, x1 in its pixels), `box_label` int32 [n], -1 for none, and
-    `box_ignore` bool [n], with any number of boxes; the
-    other keys are those of a batch without its leading axis.
+    `box_ignore` bool [n], with any number of boxes; `joints` float32 [P, 14, 2] (y, x) in its
+    pixels, finite also where `joint_visible` bool [P, 14] is false; the other keys are those of a
+    batch without its leading axis.
     """
 
     def __len__(self) -> int: ...
@@ -44,6 +45,7 @@ class Source:
         notes: remarks for the report, such as "validation: 10 % of train, stratified, seed 0".
         pixel_classes: class names of the values in `segmentation`; empty where there are no masks.
         box_classes: class names of the values in `box_label`; empty where there are no boxes.
+        joints: names of the joints in `joints`; empty where there are none, or of several people.
     """
 
     name: str
@@ -54,6 +56,7 @@ class Source:
     notes: tuple[str, ...] = ()
     pixel_classes: tuple[str, ...] = ()
     box_classes: tuple[str, ...] = ()
+    joints: tuple[str, ...] = ()
 
 
 NO_TEST = "no test split: figures are of validation, which was used for stopping"

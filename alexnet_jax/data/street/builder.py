@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from alexnet_jax.data.street.poses import JOINTS
+from alexnet_jax.data.skeleton import JOINTS
 from alexnet_jax.data.street.render import CLASSES, VERSION, render
 from alexnet_jax.data.street.source import COUNTS, split_seed
 

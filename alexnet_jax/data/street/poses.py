@@ -6,24 +6,6 @@ import math
 
 import numpy as np
 
-# The order of the Leeds Sports Pose data set; right and left are the person's own.
-JOINTS = (
-    "right ankle",
-    "right knee",
-    "right hip",
-    "left hip",
-    "left knee",
-    "left ankle",
-    "right wrist",
-    "right elbow",
-    "right shoulder",
-    "left shoulder",
-    "left elbow",
-    "left wrist",
-    "neck",
-    "head top",
-)
-
 
 def pose(rng: np.random.Generator, height: float, shoulder: float, hip: float) -> np.ndarray:
     """float [14, 3] metres: walking, standing, waving; +x is ahead, +y up, +z to the right."""

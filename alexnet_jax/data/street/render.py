@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageFilter
 
+from alexnet_jax.data.skeleton import JOINTS
 from alexnet_jax.data.street.backdrop import paint_backdrop, paint_foreground
 from alexnet_jax.data.street.canvas import OVERSAMPLE, Canvas
 from alexnet_jax.data.street.light import draw_light, shade
-from alexnet_jax.data.street.poses import JOINTS
 from alexnet_jax.data.street.scene import MAKERS, Placed, compose
 
 VERSION = "1.1.0"  # rises whenever a pixel or an annotation changes
@@ -17,10 +17,11 @@ CLASSES: dict[str, tuple[str, ...]] = {
     "a": ("car", "bus"),
     "b": ("bicycle", "bike", "man", "woman"),
     "scenes": tuple(MAKERS),
+    "people": ("man", "woman"),
 }
 # Padded numbers of objects and of people; one person at least, so that no array is empty.
-MAX_OBJECTS = {"a": 1, "b": 1, "scenes": 6}
-MAX_PEOPLE = {"a": 1, "b": 1, "scenes": 6}
+MAX_OBJECTS = {"a": 1, "b": 1, "scenes": 6, "people": 1}
+MAX_PEOPLE = {"a": 1, "b": 1, "scenes": 6, "people": 1}
 
 _IGNORED_BELOW = 0.25  # objects of which less can be seen are no fair question
 
@@ -29,8 +30,8 @@ def render(config: str, seed: int, index: int, size: int = 64) -> dict:
     """One example. The same (config, seed, index) shows the same scene at every size.
 
     Args:
-        config: "a" (a car or a bus), "b" (a bicycle, a motorbike, a man or a woman) or "scenes"
-            (one to six of all).
+        config: "a" (a car or a bus), "b" (a bicycle, a motorbike, a man or a woman), "people" (a
+            man or a woman) or "scenes" (one to six of all).
         seed, index: non-negative; the main object's class is `index` modulo the number of classes.
         size: S, the side of the picture in pixels.
 
@@ -42,7 +43,7 @@ def render(config: str, seed: int, index: int, size: int = 64) -> dict:
         box_ignore bool [N], true for objects that are nearly hidden or tiny;
         segmentation uint8 [S, S], 0 background, 1 + class elsewhere;
         joints float32 [P, 14, 2] (y, x in pixels) of the people in the order of their boxes, named
-            in `poses.JOINTS`; rows of padding are zero;
+            in `skeleton.JOINTS`; rows of padding are zero;
         joint_visible bool [P, 14], inside the picture and not covered by something else.
     """
     _check(config, seed, index, size)

@@ -25,7 +25,11 @@ MAKERS: dict[str, Callable[[np.random.Generator], Thing]] = {
     "woman": woman,
 }
 # What may stand about without being asked for: never a class of the configuration.
-_EXTRAS = {"a": ("bicycle", "bike", "man", "woman"), "b": ("car", "bus")}
+_EXTRAS = {
+    "a": ("bicycle", "bike", "man", "woman"),
+    "b": ("car", "bus"),
+    "people": ("car", "bus", "bicycle", "bike"),
+}
 # Square root of the share of the picture that the main object's box takes: least and most.
 _TARGETS = {
     "car": (0.4, 0.72),
@@ -78,7 +82,7 @@ def compose(config: str, kind: str, rng: np.random.Generator) -> Scene:
         # Behind the main object mostly; things nearer than it stay at its edge.
         depth = float(
             rng.uniform(0.3, 0.95)
-            if config == "b" or rng.random() < 0.7
+            if config in ("b", "people") or rng.random() < 0.7
             else rng.uniform(1.05, 1.5)
         )
         base, near = horizon + depth * (y - horizon), depth > 1

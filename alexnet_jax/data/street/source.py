@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import PIL
 
+from alexnet_jax.data.skeleton import JOINTS
 from alexnet_jax.data.sources.base import Source
 from alexnet_jax.data.street.render import CLASSES, VERSION, render
 
@@ -25,7 +26,9 @@ COUNTS: dict[str, dict[str, int]] = {
     "a": {"train": 4000, "validation": 800, "test": 1000},
     "b": {"train": 4000, "validation": 800, "test": 1000},
     "scenes": {"train": 3000, "validation": 500, "test": 500},
+    "people": {"train": 4000, "validation": 800, "test": 1000},
 }
+ONE_PERSON = ("b", "people")  # configurations whose joints are those of one person at most
 
 Arrays = dict[str, np.ndarray]  # an array of examples a key
 
@@ -65,7 +68,8 @@ def source(
     """Renders the splits, some hundred examples a second; with `cache_dir` only once.
 
     Args:
-        config: "a" (car or bus), "b" (bicycle, motorbike, man, woman) or "scenes" (one to six).
+        config: "a" (car or bus), "b" (bicycle, motorbike, man, woman), "people" (man, woman) or
+            "scenes" (one to six of all).
         size: the side of the pictures in pixels.
         seed: other seeds give other pictures.
         counts: examples in each split, by name; default `COUNTS[config]`. Classes take turns, so
@@ -102,6 +106,7 @@ def source(
         notes=(f"rendered at {size} x {size} pixels from seed {seed}, version {VERSION}",),
         pixel_classes=("background", *CLASSES[config]),
         box_classes=CLASSES[config],
+        joints=JOINTS if config in ONE_PERSON else (),
     )
 
 
