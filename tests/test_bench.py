@@ -204,6 +204,7 @@ def pictures(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_loop_saving_and_evaluation_give_their_shares(pictures, tmp_path):
     file = tmp_path / "rows.json"
     options = ("--data", pictures, "--batch", 2, "--rounds", 2, "--steps", 2, "--json", file)
@@ -227,6 +228,7 @@ def test_loop_saving_and_evaluation_give_their_shares(pictures, tmp_path):
     assert evaluation["ratio"] < 0.5
 
 
+@pytest.mark.slow
 def test_a_start_is_timed_until_the_first_step(pictures, tmp_path):
     file = tmp_path / "rows.json"
     options = ("folder", "--data", pictures, "--spec", "small", "--batch-size", 2, "--epochs", 100)

@@ -104,6 +104,7 @@ def test_it_begins_with_a_classifiers_layers_and_says_so(finished):
     assert len(rows_of(run)) == 2
 
 
+@pytest.mark.slow
 def test_gone_on_with_half_way_it_ends_in_the_same_bits(told, finished):
     assert told(f"{OPTIONS} --epochs 8 --run-dir again")[0] == 0
     assert told(f"{OPTIONS} --epochs 16 --run-dir again")[0] == 0

@@ -96,6 +96,7 @@ def test_leaves_what_it_promises(finished):
     assert results["splits"]["validation"]["count"] == 18
 
 
+@pytest.mark.slow
 def test_thawed_in_stages_and_gone_on_with_at_a_border_it_ends_in_the_same_bits(pictures, tmp_path):
     plan = ("--transfer.freeze", "pool5", "pool1 after 6 steps", "none after 12 steps")
     options = ("--run.evaluate-every", "8 examples", "--optimizer.momentum", "0.9", *plan)
