@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import html
 import json
 import re
-import shlex
 from pathlib import Path
 
 import jax
@@ -14,14 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_jax import cache
-from alexnet_jax.cli import main
-from alexnet_jax.config import Config
-from alexnet_jax.data.preprocess import Preprocessing
-from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.models.spec import spec
 from alexnet_jax.restored import initial_state, load
-from alexnet_jax.weights import Weights, write
 
 SPEC = spec("small", num_classes=3, width=0.25)
 OPTIONS = (
@@ -32,7 +24,7 @@ OPTIONS = (
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, he_kernels):
+def folder(tmp_path_factory, write_classifier):
     """Bright and dim squares on dark ground, some pictures empty; and a classifier's weights."""
     folder = tmp_path_factory.mktemp("detection")
     rng = np.random.default_rng(0)
@@ -60,32 +52,8 @@ def folder(tmp_path_factory, he_kernels):
                 "<annotation><size><width>60</width><height>45</height></size>"
                 f"{objects}</annotation>"
             )
-    images = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
-    shapes = jax.eval_shape(AlexNet(SPEC).init, jax.random.key(0), images)["params"]
-    params = he_kernels(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
-    prepared = Preprocessing(64, 64, Config().input.mean, Config().input.std).to_json()
-    write(Weights(SPEC, params, prepared, classes=tuple("abc")), folder / "given.npz")
+    write_classifier(folder / "given.npz", SPEC)
     return folder
-
-
-@pytest.fixture(scope="module")
-def told(folder):
-    """Runs a command line in the folder; (status, all that it printed)."""
-    import contextlib
-    import io
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cache, "keep_compiled", lambda: None)
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        patch.chdir(folder)
-
-        def run(line):
-            printed = io.StringIO()
-            with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-                status = main(shlex.split(line))
-            return status, printed.getvalue()
-
-        yield run
 
 
 @pytest.fixture(scope="module")
@@ -93,12 +61,6 @@ def finished(told):
     status, text = told(f"{OPTIONS} --epochs 30 --run-dir run")
     assert status == 0, text
     return Path("run"), text
-
-
-def rows_of(run):
-    with open(run / "metrics.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
 
 
 def test_it_begins_with_a_classifiers_convolutions_and_says_so(finished):
@@ -111,7 +73,7 @@ def test_it_begins_with_a_classifiers_convolutions_and_says_so(finished):
     assert config["stopping"]["monitor"] == "validation/ap50"
 
 
-def test_it_learns_and_once_finished_stays_as_it_is(told, finished):
+def test_it_learns_and_once_finished_stays_as_it_is(told, finished, rows_of):
     run, _ = finished
     first, last = rows_of(run)
     assert float(last["train/loss"]) < float(first["train/loss"])

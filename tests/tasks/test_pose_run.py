@@ -6,25 +6,18 @@ import csv
 import html
 import json
 import re
-import shlex
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from alexnet_jax import cache
-from alexnet_jax.cli import main
-from alexnet_jax.config import Config
 from alexnet_jax.data.decode import canvas_points
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.data.skeleton import JOINTS
-from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.models.spec import spec
 from alexnet_jax.predict import points_back
-from alexnet_jax.weights import Weights, write
 
 SPEC = spec("small", num_classes=3, width=0.25)
 OPTIONS = (
@@ -41,7 +34,7 @@ FIGURE = np.array([
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, he_kernels):
+def folder(tmp_path_factory, write_classifier):
     """Figures of bright dots, some with joints that are not visible; and a classifier's weights."""
     folder = tmp_path_factory.mktemp("pose")
     rng = np.random.default_rng(0)
@@ -56,32 +49,8 @@ def folder(tmp_path_factory, he_kernels):
         Image.fromarray(image).save(folder / "pictures" / "images" / f"im{i + 1:04d}.png")
         table[..., i] = np.column_stack([joints[:, ::-1] + 0.5, rng.random(14) < 0.9])
     savemat(folder / "pictures" / "joints.mat", {"joints": table})
-    images = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
-    shapes = jax.eval_shape(AlexNet(SPEC).init, jax.random.key(0), images)["params"]
-    params = he_kernels(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
-    prepared = Preprocessing(64, 64, Config().input.mean, Config().input.std).to_json()
-    write(Weights(SPEC, params, prepared, classes=tuple("abc")), folder / "given.npz")
+    write_classifier(folder / "given.npz", SPEC)
     return folder
-
-
-@pytest.fixture(scope="module")
-def told(folder):
-    """Runs a command line in the folder; (status, all that it printed)."""
-    import contextlib
-    import io
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cache, "keep_compiled", lambda: None)
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        patch.chdir(folder)
-
-        def run(line):
-            printed = io.StringIO()
-            with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-                status = main(shlex.split(line))
-            return status, printed.getvalue()
-
-        yield run
 
 
 @pytest.fixture(scope="module", params=["heatmap", "regression"])

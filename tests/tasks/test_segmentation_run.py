@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import html
 import json
 import re
-import shlex
 from pathlib import Path
 
 import jax
@@ -15,17 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_jax import cache
-from alexnet_jax.cli import main
-from alexnet_jax.config import Config
 from alexnet_jax.data.decode import canvas_mask
 from alexnet_jax.data.preprocess import Preprocessing, center_crop
-from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.models.spec import spec
 from alexnet_jax.predict import lay_back
 from alexnet_jax.restored import initial_state, load
 from alexnet_jax.tasks.palette import palette
-from alexnet_jax.weights import Weights, write
 
 SPEC = spec("small", num_classes=3, width=0.25)
 OPTIONS = (
@@ -36,7 +29,7 @@ OPTIONS = (
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, he_kernels):
+def folder(tmp_path_factory, write_classifier):
     """Dark ground with a bright square, void at the top; and a classifier's weights."""
     folder = tmp_path_factory.mktemp("segmentation")
     rng = np.random.default_rng(0)
@@ -53,32 +46,8 @@ def folder(tmp_path_factory, he_kernels):
                 path = folder / "pictures" / f"{split}{kind}" / f"{i}.png"
                 path.parent.mkdir(exist_ok=True)
                 Image.fromarray(pixels).save(path)
-    images = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
-    shapes = jax.eval_shape(AlexNet(SPEC).init, jax.random.key(0), images)["params"]
-    params = he_kernels(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), shapes))
-    prepared = Preprocessing(64, 64, Config().input.mean, Config().input.std).to_json()
-    write(Weights(SPEC, params, prepared, classes=tuple("abc")), folder / "given.npz")
+    write_classifier(folder / "given.npz", SPEC)
     return folder
-
-
-@pytest.fixture(scope="module")
-def told(folder):
-    """Runs a command line in the folder; (status, all that it printed)."""
-    import contextlib
-    import io
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cache, "keep_compiled", lambda: None)
-        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        patch.chdir(folder)
-
-        def run(line):
-            printed = io.StringIO()
-            with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
-                status = main(shlex.split(line))
-            return status, printed.getvalue()
-
-        yield run
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +57,7 @@ def finished(told):
     return Path("run"), text
 
 
-def rows_of(run):
-    with open(run / "metrics.csv", encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
-
-
-def test_it_begins_with_a_classifiers_layers_and_says_so(finished):
+def test_it_begins_with_a_classifiers_layers_and_says_so(finished, rows_of):
     run, text = finished
     assert "the head, of another task or form, stays at its initialization\n" in text
     assert "mean_iou" in text and (run / "init.json").exists()
@@ -105,7 +68,7 @@ def test_it_begins_with_a_classifiers_layers_and_says_so(finished):
 
 
 @pytest.mark.slow
-def test_gone_on_with_half_way_it_ends_in_the_same_bits(told, finished):
+def test_gone_on_with_half_way_it_ends_in_the_same_bits(told, finished, rows_of):
     assert told(f"{OPTIONS} --epochs 8 --run-dir again")[0] == 0
     assert told(f"{OPTIONS} --epochs 16 --run-dir again")[0] == 0
     facts = [json.loads(told(f"inspect {run} --format json")[1]) for run in ("run", "again")]
