@@ -264,8 +264,10 @@ def check_bad_images(reader: Reader, limit: float) -> None:
 
 
 def _check_monitor(parts: Parts) -> None:
-    monitor, known = parts.config.stopping.monitor, validation_metrics(parts)
-    if not monitor.startswith("train/") and monitor not in known:
+    monitor, own = parts.config.stopping.monitor, f"validation/{parts.task.monitor[0]}"
+    if monitor.startswith("train/") or monitor in (own, "validation/loss"):
+        return  # without tracing the evaluation, which every start would wait for
+    if monitor not in (known := validation_metrics(parts)):
         raise ValueError(f"no metric is called {monitor!r}; there are {', '.join(known)}")
 
 
