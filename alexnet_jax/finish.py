@@ -65,8 +65,15 @@ def _judged(parts: Parts, state: TrainState) -> dict[str, Any]:
     """All of results.json that reads whole splits; `findings` names the split of the rest."""
     source = parts.source
     split = "test" if "test" in parts.readers else "validation"
-    splits = {s: _figures(parts, state, s) for s in ("validation", "test") if s in parts.readers}
-    findings = parts.task.findings(predict_split(parts, state, split), parts.classes)
+    answers = predict_split(parts, state, split)
+    findings = parts.task.findings(answers, parts.classes)
+    splits = {}
+    for name in ("validation", "test"):
+        if name in parts.readers:
+            sums = evaluate_split(parts, state, name)
+            known = answers if name == split else None
+            scores = score_split(parts, state, name, known)
+            splits[name] = {**parts.task.counts(sums), **parts.task.metrics(sums), **scores}
     if "confusion" in findings:
         of = {"split": split, "classes": list(parts.classes)}
         findings["confusion"] = of | findings["confusion"]
@@ -76,12 +83,6 @@ def _judged(parts: Parts, state: TrainState) -> dict[str, Any]:
         "findings": split,
         **findings,
     }
-
-
-def _figures(parts: Parts, state: TrainState, split: str) -> dict[str, float]:
-    sums = evaluate_split(parts, state, split)
-    scores = score_split(parts, state, split)
-    return {**parts.task.counts(sums), **parts.task.metrics(sums), **scores}
 
 
 def _described(figures: Mapping[str, float], metric: str) -> str:

@@ -209,11 +209,15 @@ def predict_split(parts: Parts, state: TrainState, split: str) -> dict[str, Any]
     return predictions(parts.predict, without_optimizer(state), split_batches(parts, split))
 
 
-def score_split(parts: Parts, state: TrainState, split: str) -> dict[str, float]:
-    """The task's scores of a whole split; of a task without any, {} at once."""
+def score_split(
+    parts: Parts, state: TrainState, split: str, answers: dict[str, Any] | None = None
+) -> dict[str, float]:
+    """The task's scores of a whole split, from its answers where they are known already; of a task
+    without any, {} at once."""
     if not parts.task.scores:
         return {}
-    return parts.task.score(predict_split(parts, state, split), parts.classes)
+    known = predict_split(parts, state, split) if answers is None else answers
+    return parts.task.score(known, parts.classes)
 
 
 def predict_rows(parts: Parts, state: TrainState, split: str, rows: list[int]) -> list[dict]:
