@@ -79,7 +79,7 @@ class Subset:
 
 
 def hold_out(
-    train: Split, labels: np.ndarray, fraction: float, seed: int
+    train: Split, labels: np.ndarray | None, fraction: float, seed: int
 ) -> tuple[dict[str, Split], str]:
     """Take `fraction` of every class of train for validation, drawn by `seed`, in train's order.
 
@@ -87,7 +87,7 @@ def hold_out(
     single example keeps it for training.
 
     Args:
-        labels: int [N], the labels of `train`.
+        labels: int [N], the labels of `train`; None where all its examples are of one kind.
 
     Returns:
         {"train", "validation"} and the remark for the source's notes.
@@ -97,6 +97,8 @@ def hold_out(
     """
     if not 0 < fraction < 1:
         raise ValueError(f"the fraction to hold out for validation is {fraction}, not in (0, 1)")
+    stratified = "" if labels is None else ", stratified"
+    labels = np.zeros(len(train), np.int64) if labels is None else labels
     held = np.zeros(len(labels), bool)
     for label in np.unique(labels):
         rows = np.flatnonzero(labels == label)
@@ -112,4 +114,4 @@ def hold_out(
         "train": Subset(train, np.flatnonzero(~held)),
         "validation": Subset(train, np.flatnonzero(held)),
     }
-    return splits, f"validation: {100 * fraction:g} % of train, stratified, seed {seed}"
+    return splits, f"validation: {100 * fraction:g} % of train{stratified}, seed {seed}"

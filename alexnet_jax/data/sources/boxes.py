@@ -94,10 +94,9 @@ def box_source(
     splits: dict[str, Split] = {split: BoxSplit(*found, classes) for split, found in read.items()}
     notes = []
     if "validation" not in splits:
-        none = np.zeros(len(splits["train"]), np.int64)
-        held, note = hold_out(splits["train"], none, fraction, seed)
+        held, note = hold_out(splits["train"], None, fraction, seed)
         splits |= held
-        notes.append(note.replace(", stratified", ""))
+        notes.append(note)
     if "test" not in splits:
         notes.append(NO_TEST)
     left_out = [said for _, found in read.values() for one in found for said in one.left_out]

@@ -172,6 +172,15 @@ def _scan(
     return files, counts, ignored
 
 
+def images_in(folder: Path) -> list[Path]:
+    """The image files that lie in a folder itself, by name; hidden ones do not count."""
+    return sorted(
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
+    )
+
+
 def _is_image(file: _File) -> bool:
     return file.name.lower().endswith(EXTENSIONS)
 

@@ -89,9 +89,9 @@ def from_leeds(
             f"{root}: with test_from {test_from}, {len(rest)} photographs are left to train and "
             f"validate on and {len(test)} to test on; give a number that leaves two and one"
         )
-    held, note = hold_out(rest, np.zeros(len(rest), np.int64), fraction, seed)
+    held, note = hold_out(rest, None, fraction, seed)
     splits: dict[str, Split] = {**held, "test": Subset(everything, test)}
-    notes = [note.replace(", stratified", ""), f"test: numbers from {test_from} on"]
+    notes = [note, f"test: numbers from {test_from} on"]
     if unused:
         notes.append(f"images without a row in {FILE}: {unused}")
     if without := int((~visible.any(axis=1)).sum()):

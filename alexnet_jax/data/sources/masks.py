@@ -21,7 +21,7 @@ import numpy as np
 
 from alexnet_jax.data.decode import BadImage, decode_indices
 from alexnet_jax.data.sources.base import NO_TEST, Source, Split, hold_out
-from alexnet_jax.data.sources.folder import EXTENSIONS, SPLIT_NAMES
+from alexnet_jax.data.sources.folder import EXTENSIONS, SPLIT_NAMES, images_in
 from alexnet_jax.data.window import VOID
 
 CLASSES = "classes.txt"
@@ -98,10 +98,9 @@ def from_mask_folder(
     if "train" not in splits:
         raise FileNotFoundError(f"{root} has no folder train; {LAYOUT}")
     if "validation" not in splits:
-        labels = np.zeros(len(splits["train"]), np.int64)
-        held, note = hold_out(splits["train"], labels, fraction, seed)
+        held, note = hold_out(splits["train"], None, fraction, seed)
         splits |= held
-        notes.append(note.replace(", stratified", ""))
+        notes.append(note)
     if "test" not in splits:
         notes.append(NO_TEST)
     return Source(
@@ -147,11 +146,7 @@ def read_classes(text: str, name: str) -> tuple[tuple[str, ...], np.ndarray, np.
 
 def _pairs(folder: Path, masks: Path) -> tuple[tuple[tuple[Path, Path], ...], int]:
     """The images of a folder with their masks, by name, and how many masks have no image."""
-    images = sorted(
-        file
-        for file in folder.iterdir()
-        if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
-    )
+    images = images_in(folder)
     if not images:
         raise FileNotFoundError(f"{folder} has no images ({' '.join(EXTENSIONS)}); {LAYOUT}")
     if not masks.is_dir():

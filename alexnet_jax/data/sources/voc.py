@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 
 from alexnet_jax.data.sources.base import Source
 from alexnet_jax.data.sources.boxes import Annotation, Found, annotation, box_source
-from alexnet_jax.data.sources.folder import EXTENSIONS, SPLIT_NAMES
+from alexnet_jax.data.sources.folder import SPLIT_NAMES, images_in
 
 CLASSES = "classes.txt"
 LAYOUT = "expected ROOT/JPEGImages/ID.jpg, ROOT/Annotations/ID.xml, ROOT/ImageSets/Main/train.txt"
@@ -50,11 +50,7 @@ def from_voc(path: str | os.PathLike[str], *, fraction: float = 0.1, seed: int =
     for folder in ("JPEGImages", "Annotations"):
         if not (root / folder).is_dir():
             raise FileNotFoundError(f"{root} has no folder {folder}; {LAYOUT}")
-    images = {
-        file.stem: file
-        for file in sorted((root / "JPEGImages").iterdir())
-        if file.suffix.lower() in EXTENSIONS and not file.name.startswith(".")
-    }
+    images = {file.stem: file for file in images_in(root / "JPEGImages")}
     digest = hashlib.sha256()
     read: dict[str, tuple[tuple[Path, ...], tuple[Annotation, ...]]] = {}
     for split, ids in _lists(root).items():
