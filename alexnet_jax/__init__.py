@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alexnet_jax.models.alexnet import AlexNet
+    from alexnet_jax.models.deep_pose import DeepPose
+    from alexnet_jax.models.detector import Detector
     from alexnet_jax.models.fcn import FCN
     from alexnet_jax.models.spec import Spec, spec
     from alexnet_jax.optim.chain import optimizer
     from alexnet_jax.optim.rules import Rules
     from alexnet_jax.tasks.classification import classification
+    from alexnet_jax.tasks.detection import detection
+    from alexnet_jax.tasks.pose import pose
     from alexnet_jax.tasks.segmentation import segmentation
     from alexnet_jax.train import early_stopping
     from alexnet_jax.train.state import TrainState, init_state
@@ -31,11 +35,13 @@ __all__ = [
     "FCN",
     "AlexNet",
     "DeepPose",
+    "Detector",
     "Rules",
     "Spec",
     "TrainState",
     "__version__",
     "classification",
+    "detection",
     "early_stopping",
     "eval_step",
     "init_state",
@@ -50,11 +56,13 @@ __all__ = [
 _MODULES = {
     "AlexNet": "models.alexnet",
     "DeepPose": "models.deep_pose",
+    "Detector": "models.detector",
     "FCN": "models.fcn",
     "Rules": "optim.rules",
     "Spec": "models.spec",
     "TrainState": "train.state",
     "classification": "tasks.classification",
+    "detection": "tasks.detection",
     "early_stopping": "train.early_stopping",
     "eval_step": "train.step",
     "init_state": "train.state",

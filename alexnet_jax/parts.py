@@ -36,6 +36,7 @@ class StageParts(NamedTuple):
     tx: Optimizer
     target: TrainState  # the abstract state, with where each array lives
     step: Any  # (state, batch) -> (state, metrics), compiled
+    plain_step: Any  # the same, not compiled: for jax.vmap
     enter: Any  # the state of the stage before -> this stage's, compiled
 
 
@@ -118,6 +119,7 @@ def make_parts(config: Config) -> Parts:
                 place,
             ),
             step=parallel.mesh_step(step, mesh, place),
+            plain_step=step,
             enter=jax.jit(partial(enter, tx=tx), out_shardings=place),
         )
         compiled = jax.jit(fresh, out_shardings=place)

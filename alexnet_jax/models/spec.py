@@ -238,4 +238,5 @@ def _check(spec: Spec) -> None:
 
 def _nearest(name: str, names: Any) -> str:
     close = difflib.get_close_matches(name, names, n=1)
-    return f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(names)}"
+    hint = f"; did you mean {close[0]!r}?" if close else ""
+    return f"{hint}; there are {', '.join(names)}"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -80,13 +80,13 @@ def fit(
         nonlocal running, latest
         while len(pending) > limit:
             number, measured = pending.popleft()
-            latest = {k: float(v) for k, v in measured.items() if not isinstance(v, tuple)}
+            latest, sums = parted(measured)
             if not math.isfinite(latest["objective"]):
                 rate = latest.get("learning_rate", float("nan"))
                 raise NonFiniteLoss(
                     f"the loss is {latest['objective']} at step {number} (learning rate {rate:g})"
                 )
-            running = add(running, {k: v for k, v in measured.items() if isinstance(v, tuple)})
+            running = add(running, sums)
 
     state, number = at.state, at.step
     while number < total_steps:
@@ -105,10 +105,9 @@ def fit(
 
         read(0)
         sums = evaluate(state)
-        row = {f"train/{k}": v for k, v in metrics(running).items()}
-        row |= {f"train/{k}": v for k, v in latest.items()}
-        row |= {f"validation/{k}": v for k, v in (metrics(sums) | counts(sums)).items()}
-        row |= {f"validation/{k}": v for k, v in score(state).items()}
+        row = named("train", metrics(running) | latest)
+        row |= named("validation", metrics(sums) | counts(sums))
+        row |= named("validation", score(state))
         if monitor not in row:
             raise ValueError(f"no metric is called {monitor!r}; there are {', '.join(row)}")
 
@@ -126,6 +125,17 @@ def fit(
         if reason:
             return at, reason.value
     return at, EPOCH_LIMIT
+
+
+def parted(measured: dict) -> tuple[dict[str, float], dict]:
+    """A step's metrics as (numbers of that step, sums to be added up over steps)."""
+    sums = {name: value for name, value in measured.items() if isinstance(value, tuple)}
+    return {k: float(v) for k, v in measured.items() if k not in sums}, sums
+
+
+def named(split: str, values: Mapping[str, float]) -> dict[str, float]:
+    """{"SPLIT/NAME": value}, as a row of metrics has it."""
+    return {f"{split}/{name}": value for name, value in values.items()}
 
 
 def flat_at_chance(losses: list[float], classes: int, *, evaluations: int = 3) -> bool:
