@@ -17,7 +17,7 @@ import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -56,14 +56,24 @@ ARRAYS = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a case: the rows of its evaluations, as metrics.csv has them with "step", and
-    its last state. `diverged_at` is the first step whose loss or gradient is not finite, or None.
+    """What came of case number `number`: the rows of its evaluations, as metrics.csv has them with
+    "step", and its last state. `diverged_at` is the first step whose loss or gradient is not
+    finite, or None.
     """
 
+    number: int
     case: dict[str, Any]
     rows: list[dict[str, float]]
     state: TrainState
     diverged_at: int | None
+
+
+class Member(NamedTuple):
+    """A case and the configuration that it makes."""
+
+    number: int
+    case: dict[str, Any]
+    config: Config
 
 
 def sweep(
@@ -89,23 +99,23 @@ def sweep(
     nearest name, and for an optimizer, initializer or normalization that there is not.
     """
     together = jax.default_backend() != "cpu" if together is None else together
-    groups: dict[str, list[tuple[dict, Config]]] = {}
-    for case in cases:
+    groups: dict[str, list[Member]] = {}
+    for number, case in enumerate(cases):
         asked = changed(config, case)
         if len(asked.transfer.freeze) > 1 or asked.plateau.factor is not None:
             raise ValueError("a sweep has no stages (transfer.freeze) and no plateau.factor")
         make_spec(asked, classes=2)
         o = asked.optimizer
         method(o.name, o.momentum, o.nesterov, o.extra)
-        groups.setdefault(repr(_program(asked)), []).append((dict(case), asked))
+        groups.setdefault(repr(_program(asked)), []).append(Member(number, dict(case), asked))
     return _outcomes(list(groups.values()), config.seed, splits, together)
 
 
 def _outcomes(
-    groups: list[list[tuple[dict, Config]]], seed: int, splits: Sequence[str], together: bool
+    groups: list[list[Member]], seed: int, splits: Sequence[str], together: bool
 ) -> Iterator[Outcome]:
     for group in groups:
-        parts = make_parts(dataclasses.replace(group[0][1], seed=seed))
+        parts = make_parts(dataclasses.replace(group[0].config, seed=seed))
         for members in [group] if together else [[one] for one in group]:
             yield from _train(parts, members, splits, _at_once if together else _alone)
 
@@ -169,10 +179,10 @@ def _begin(parts: Parts, config: Config) -> TrainState:
 
 
 def _train(
-    parts: Parts, members: list[tuple[dict, Config]], splits: Sequence[str], how: Callable
+    parts: Parts, members: list[Member], splits: Sequence[str], how: Callable
 ) -> list[Outcome]:
     """Train some cases of one program side by side: their outcomes."""
-    configs = [config for _, config in members]
+    configs = [member.config for member in members]
     every = evaluation_interval(parts.config, len(parts.readers["train"]))
     rows: list[list[dict[str, float]]] = [[] for _ in members]
     running: list[dict] = [{} for _ in members]
@@ -202,8 +212,8 @@ def _train(
             if None not in diverged:
                 break
     return [
-        Outcome(case, rows[i], state_of(states, i), diverged[i])
-        for i, (case, _) in enumerate(members)
+        Outcome(m.number, m.case, rows[i], state_of(states, i), diverged[i])
+        for i, m in enumerate(members)
     ]
 
 

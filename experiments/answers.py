@@ -26,13 +26,25 @@ def collect(
     folder: Path,
     settings: Mapping[str, Any],
     cases: Sequence[Mapping[str, Any]],
-    measure: Callable[..., Mapping[str, float]],
+    measure: Callable[..., Mapping[str, Any]],
 ) -> list[Row]:
     """The rows {**case, **measure(**case)} of all cases, in order; those on disk are not repeated.
 
     `settings` are all that the rows depend on besides their case. Raises ValueError where the
     folder holds rows of other settings.
     """
+    return collect_all(
+        folder, settings, cases, lambda missing: enumerate(measure(**case) for case in missing)
+    )
+
+
+def collect_all(
+    folder: Path,
+    settings: Mapping[str, Any],
+    cases: Sequence[Mapping[str, Any]],
+    measure: Callable[[list[Mapping[str, Any]]], Iterable[tuple[int, Mapping[str, Any]]]],
+) -> list[Row]:
+    """The same where `measure` is given all missing cases, and yields (which of them, outcome)."""
     path = folder / "results.json"
     settings = json.loads(json.dumps(settings))
     known: list[Row] = []
@@ -44,22 +56,26 @@ def collect(
                 "give another --out, or delete it"
             )
         known = results["rows"]
-    rows: list[Row] = []
-    began, measured = time.monotonic(), 0
-    for number, case in enumerate(cases, 1):
-        row = next((row for row in known if case.items() <= row.items()), None)
-        if row is None:
-            start = time.monotonic()
-            row = {**case, **measure(**case)}
-            row["seconds"] = round(time.monotonic() - start, 2)
-            measured += 1
-        rows.append(row)
+    found = [next((row for row in known if case.items() <= row.items()), None) for case in cases]
+    others = [row for row in known if row not in found]
+    missing = [i for i, row in enumerate(found) if row is None]
+    began = start = time.monotonic()
+    for done, (which, outcome) in enumerate(measure([cases[i] for i in missing]), 1):
+        now = time.monotonic()
+        row = {**cases[missing[which]], **outcome, "seconds": round(now - start, 2)}
+        found[missing[which]], start = row, now
+        rows = [row for row in found if row is not None] + others
         _write(path, {"settings": settings, "environment": environment(), "rows": rows})
-        if measured:
-            left = (time.monotonic() - began) / measured * (len(cases) - number)
-            told = ", ".join(f"{name} {_short(value)}" for name, value in row.items())
-            print(f"{number}/{len(cases)}  {told}; {timedelta(seconds=round(left))} left")
-    return rows
+        left = timedelta(seconds=round((now - began) / done * (len(missing) - done)))
+        told = ", ".join(f"{k} {_short(v)}" for k, v in row.items() if not isinstance(v, dict))
+        print(f"{len(cases) - len(missing) + done}/{len(cases)}  {told}; {left} left")
+    return [row for row in found if row is not None]
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """The settings of the rows that a folder holds already; {} where there are none."""
+    path = folder / "results.json"
+    return json.loads(path.read_text())["settings"] if path.exists() else {}
 
 
 def chosen(rows: Iterable[Row], **case: Any) -> list[Row]:

@@ -49,6 +49,20 @@ def test_a_killed_experiment_goes_on_and_other_settings_are_refused(tmp_path):
         answers.collect(tmp_path, {"taps": ("a",)}, cases, measure)
 
 
+def test_outcomes_come_in_any_order_and_rows_that_are_not_asked_for_stay(tmp_path):
+    answers.collect(tmp_path, {}, [{"x": 9}], lambda x: {"accuracy": 0.0})
+    cases = [{"x": 1}, {"x": 2}, {"x": 3}]
+
+    def measure(missing):
+        for which in (2, 0, 1):
+            yield which, {"accuracy": missing[which]["x"] / 4, "curve": {"step": [1]}}
+
+    rows = answers.collect_all(tmp_path, {}, cases, measure)
+    assert [(row["x"], row["accuracy"]) for row in rows] == [(1, 0.25), (2, 0.5), (3, 0.75)]
+    kept = json.loads((tmp_path / "results.json").read_text())["rows"]
+    assert sorted(row["x"] for row in kept) == [1, 2, 3, 9]
+
+
 def test_a_page_has_the_answer_the_figure_and_how_it_was_measured(tmp_path, capsys):
     answers.collect(tmp_path, {}, [{"x": 1}], lambda x: {"accuracy": 0.5})
     table = answers.markdown_table(["x", "share"], [["1", "50.0 %"]])

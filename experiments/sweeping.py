@@ -1,0 +1,130 @@
+"""What the experiments on training share: a small question on `street`, and its sweeps as rows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import jax
+from answers import Row, collect_all, settings_of
+
+from alexnet_jax.config import Augment, Config, Input, Model, Optimizer, Run
+from alexnet_jax.optim.schedules import Schedule
+from alexnet_jax.parts import make_parts, train_batches
+from alexnet_jax.sweep import sweep
+
+TRIAL = 10  # steps that are timed
+
+
+@dataclass(frozen=True)
+class Sweeping:
+    """Networks, all trained for as many updates."""
+
+    data: str = "street/a"
+    spec: str = "small"
+    size: int | None = 32
+    """Side of the pictures in pixels; none for the spec's own."""
+    images: int | None = None
+    """Train on the first so many only."""
+    seeds: int = 3
+    """Initializations, each with its own order of images."""
+    updates: int = 600
+    """At most; fewer where this machine would need longer than `minutes`."""
+    minutes: float = 10.0
+    batch_size: int = 32
+    learning_rate: float = 0.02
+    out: str = "runs/experiments"
+    """The folder for results.json, figure.png and README.md."""
+    full: bool = False
+    """At the size of the lecture's network, for an accelerator: notes_224, ten times the updates,
+    however long that takes."""
+
+    def __post_init__(self) -> None:
+        if min(self.seeds, self.updates, self.batch_size) < 1 or self.minutes <= 0:
+            raise ValueError("seeds, updates, batch_size and minutes have to be more than 0")
+
+
+def base_config(options: Sweeping) -> Config:
+    """Plain training without any remedy: SGD with momentum, clipped, the rate falling to zero."""
+    spec, size = ("notes_224", None) if options.full else (options.spec, options.size)
+    return Config(
+        data=options.data,
+        spec=spec,
+        batch_size=options.batch_size,
+        learning_rate=options.learning_rate,
+        patience=None,
+        model=Model(dropout_rate=0.0, normalization="none"),
+        optimizer=Optimizer(momentum=0.9, clip=1.0),
+        schedule=Schedule("cosine", warmup=20),
+        augment=Augment(),
+        input=Input(size=size, examples=options.images),
+        run=Run(),
+    )
+
+
+def run_sweep(
+    options: Sweeping,
+    base: Config,
+    cases: Sequence[Mapping[str, Any]],
+    changes: Callable[..., dict[str, Any]],
+    *,
+    splits: Sequence[str] = ("validation", "test"),
+    evaluations: int = 20,
+) -> tuple[list[Row], int]:
+    """Train every case with the base's settings and `changes(**case)`: (rows, updates of each).
+
+    A row is {**case, "diverged_at", "curve": {metric: [value of each evaluation]}, and the last
+    value of every metric}; it has no metrics where the case diverged before its first evaluation.
+    How many updates fit is measured once, and kept in results.json for when a killed sweep goes on.
+    """
+    folder = Path(options.out)
+    updates = settings_of(folder).get("updates") or fitting(options, base, len(cases))
+    config = lasting(base, updates, evaluations)
+    free = ("out", "seeds", "minutes")
+    settings = {name: value for name, value in asdict(options).items() if name not in free}
+
+    def measure(missing: list[Mapping[str, Any]]) -> Iterator[tuple[int, dict]]:
+        for outcome in sweep(config, [changes(**case) for case in missing], splits=splits):
+            names = outcome.rows[0] if outcome.rows else ()
+            curve = {name: [round(row[name], 6) for row in outcome.rows] for name in names}
+            last = {name: values[-1] for name, values in curve.items()}
+            yield outcome.number, {"diverged_at": outcome.diverged_at, **last, "curve": curve}
+
+    settings |= {"updates": updates, "most_updates": options.updates}
+    return collect_all(folder, settings, cases, measure), updates
+
+
+def lasting(config: Config, updates: int, evaluations: int = 20) -> Config:
+    """The config for so many updates, evaluated so many times."""
+    images = config.input.examples or _images(config)
+    every = max(1, updates // evaluations)
+    epochs = updates * config.batch_size / images
+    return replace(config, epochs=epochs, run=replace(config.run, evaluate_every=f"{every} steps"))
+
+
+def fitting(options: Sweeping, config: Config, networks: int) -> int:
+    """Updates of each network, as measured on this machine and told."""
+    parts = make_parts(lasting(config, options.updates))
+    state, batches = parts.create(), train_batches(parts, 0)
+    for trial in range(TRIAL + 2):
+        if trial == 2:  # the first compiles
+            jax.block_until_ready(state)
+            start = time.monotonic()
+        state, _ = parts.stages[0].step(state, next(batches))
+    jax.block_until_ready(state)
+    batches.close()
+    step = (time.monotonic() - start) / TRIAL
+    most = options.updates * (10 if options.full else 1)
+    fit = most if options.full else int(options.minutes * 60 / networks / step)
+    updates = max(min(most, fit) // 20 * 20, 40)
+    left = timedelta(seconds=round(networks * updates * step))
+    print(f"A step takes {1e3 * step:.1f} ms: {networks} networks of {updates} updates, {left}")
+    return updates
+
+
+def _images(config: Config) -> int:
+    return len(make_parts(config).readers["train"])
