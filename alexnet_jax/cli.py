@@ -40,6 +40,8 @@ def main(argv: list[str]) -> int:
         return 2
     try:
         return COMMANDS[argv[0]](argv[1:])
+    except BrokenPipeError:
+        raise
     except EXPECTED() as error:
         # What a user can mend is told in words; everything else keeps its traceback.
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
