@@ -21,6 +21,8 @@ from alexnet_jax.weights.base import Weights, of_run
 
 Variables = Mapping[str, Any]
 
+FAINT = 1e-3  # probability: occlusion that takes away less tells nothing
+
 
 class Looked(NamedTuple):
     """What a network answers on B pictures, and where it looks for it."""
@@ -72,9 +74,9 @@ def look(
 def taps(
     given: Variables, picture: np.ndarray, *, net: AlexNet, preprocessing: Preprocessing
 ) -> dict[str, np.ndarray]:
-    """{tap: value without the batch} of one picture uint8 [H, W, 3]."""
+    """{tap: value without the batch} of one picture uint8 [H, W, 3], in the network's order."""
     _, values = _answers(given, picture[None], net=net, p=preprocessing)
-    return {name: np.asarray(value[0]) for name, value in values.items()}
+    return {name: np.asarray(values[name][0]) for name in net.spec.tap_names()}
 
 
 @partial(jax.jit, static_argnames=("net", "p"))
@@ -118,7 +120,7 @@ def feature_maps(
     picture: np.ndarray, values: Mapping[str, np.ndarray], columns: int = 12
 ) -> Figure:
     """Every tap's value for one picture: of maps [H, W, C] the channels that answer most strongly,
-    brightest first, all of a tap on one scale; of dense layers every neuron."""
+    the strongest first, each from 0 to its own maximum; of dense layers every neuron."""
     maps = {name: x for name, x in values.items() if x.ndim == 3}
     dense = {name: x for name, x in values.items() if x.ndim == 1 and name != "logits"}
     heights = [1.0] * len(maps) + [0.45] * len(dense)
@@ -126,7 +128,7 @@ def feature_maps(
     left, right = figure.subfigures(1, 2, width_ratios=(2, columns))
     axis = left.subplots()
     axis.imshow(picture)
-    axis.set_title("what comes in", fontsize=12)
+    axis.set_anchor("N")
     axis.set_axis_off()
     rows = right.subfigures(len(heights), 1, height_ratios=heights)
     for row, (name, value) in zip(rows, maps.items(), strict=False):
@@ -136,7 +138,7 @@ def feature_maps(
         for axis in axes[1:]:
             axis.set_axis_off()
         for axis, channel in zip(axes[1:], strongest, strict=False):
-            axis.imshow(value[..., channel], cmap="magma", vmin=0, vmax=value.max())
+            axis.imshow(value[..., channel], cmap="magma", vmin=0)
     for row, (name, value) in zip(rows[len(maps) :], dense.items(), strict=True):
         axes = row.subplots(1, 2, width_ratios=(1.5, columns))
         _name(axes[0], f"{name}\n{len(value)}")
@@ -170,7 +172,7 @@ def where_it_looks(
             heat.imshow(shown, cmap="inferno", vmin=0, vmax=1, alpha=np.clip(shown, 0, 1) ** 0.5)
             drops.imshow(0.5 + 0.5 * grey)
             cells = maps.occlusion[line]
-            reach = float(np.abs(cells).max()) or 1.0
+            reach = max(float(np.abs(cells).max()), FAINT)
             extent = (0, cells.shape[1] * stride, cells.shape[0] * stride, 0)
             strength = np.abs(cells) / reach
             drops.imshow(
@@ -180,7 +182,9 @@ def where_it_looks(
             if line == 0:
                 heat.text(0.0, 1.2, name, transform=heat.transAxes, fontsize=13, weight="bold")
             heat.set_title("saliency", fontsize=11)
-            drops.set_title(f"occlusion, up to {100 * cells.max():.2g} points", fontsize=11)
+            points = 100 * cells.max()
+            most = f"up to {points:.1f} points" if points >= 0.1 else "under 0.1 points"
+            drops.set_title(f"occlusion, {most}", fontsize=11)
         for axis in axes[line]:
             axis.set(xlim=(0, side), ylim=(side, 0))
             axis.set_axis_off()

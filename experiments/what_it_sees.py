@@ -21,7 +21,7 @@ import numpy as np
 import tyro
 from answers import Row, collect, difference, markdown_table, publish, spread, values
 from matplotlib.figure import Figure
-from seeing import feature_maps, kernels_over_time, look, taps, where_it_looks
+from seeing import FAINT, feature_maps, kernels_over_time, look, taps, where_it_looks
 from showing import show
 
 from alexnet_jax.cache import keep_compiled
@@ -35,7 +35,6 @@ from alexnet_jax.training import train
 
 SALIENCY, OCCLUSION = "saliency", "occlusion"
 COLOURS = {SALIENCY: "#d97a2b", OCCLUSION: "#3f83d1"}
-FAINT = 1e-3  # probability: a picture of which no patch takes as much tells nothing of occlusion
 
 
 @dataclass(frozen=True)
@@ -259,8 +258,8 @@ def answer(options: Options, rows: list[Row]) -> str:
         own, other = f"{name}_inside", f"{name}_elsewhere"
         now, then = (compared(at(own, epoch), at(other, epoch)) for epoch in (last, 0))
         told.append(
-            f"{spread(known(at(own, last)))} of {what} lies inside the object's box, {now} inside "
-            f"another picture's; before training it is {then}"
+            f"{spread(known(at(own, last)))} of {what} lies inside the object's box; against "
+            f"another picture's box that is {now}, before training {then}"
         )
     slower = at("pace", last) < at("pace", first)
     share = "every seed" if slower.all() else f"{slower.sum()} of {len(slower)} seeds"
@@ -279,17 +278,15 @@ def known(shares: np.ndarray) -> np.ndarray:
 
 
 def compared(first: np.ndarray, second: np.ndarray) -> str:
-    """Pairs of shares as "3.0 points more (1.0 to 5.0, n = 3) than", or that no difference is shown
+    """Pairs of shares as "3.0 points more (1.0 to 5.0, n = 3)", or that no difference is shown:
     where the seeds do not agree on its sign."""
-    points = known(100 * (first - second))
+    points = known(first - second)
     if not len(points):
-        return "of no known difference to that"
+        return "not known"
     if points.min() <= 0 <= points.max():
-        return (
-            f"no difference shown ({points.min():.1f} to {points.max():.1f} points, "
-            f"n = {len(points)}) to that"
-        )
-    return f"{difference(points / 100, np.zeros(len(points)))} than"
+        low, high = 100 * points.min(), 100 * points.max()
+        return f"no difference shown ({low:.1f} to {high:.1f} points, n = {len(points)})"
+    return difference(points, np.zeros(len(points)))
 
 
 def figure(options: Options, rows: list[Row]) -> Figure:
@@ -306,7 +303,7 @@ def figure(options: Options, rows: list[Row]) -> Figure:
 
     for name, colour in COLOURS.items():
         line(axis, f"{name}_inside", color=colour, marker="o", label=f"{name}, in the object's box")
-        line(axis, f"{name}_elsewhere", color=colour, ls="--", label="in another picture's box")
+        line(axis, f"{name}_elsewhere", color=colour, ls="--", label=f"{name}, in another's box")
     box = 100 * values(rows, "box").mean()
     axis.axhline(box, color="#7a8699", lw=1.5, ls=":", label="the box's share of the picture")
     axis.set_ylabel("share of the map, %", fontsize=12)
@@ -317,6 +314,7 @@ def figure(options: Options, rows: list[Row]) -> Figure:
     right.set_ylim(0, 102)
     for each in (axis, right):
         each.set_xlabel("epochs", fontsize=12)
+        each.set_xticks(options.epochs)
         each.grid(alpha=0.25)
         each.spines[["top", "right"]].set_visible(False)
         each.legend(frameon=False, fontsize=11)
