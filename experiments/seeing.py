@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -15,9 +14,6 @@ from matplotlib.patches import Rectangle
 from alexnet_jax import AlexNet, occlusion, saliency
 from alexnet_jax.data.preprocess import Preprocessing, center_crop, preprocess
 from alexnet_jax.report.plots import tiles
-from alexnet_jax.restored import load
-from alexnet_jax.weights import read
-from alexnet_jax.weights.base import Weights, of_run
 
 Variables = Mapping[str, Any]
 
@@ -30,25 +26,6 @@ class Looked(NamedTuple):
     probability: np.ndarray  # [B, K]
     saliency: np.ndarray  # [B, S, S], of the classes asked for
     occlusion: np.ndarray  # [B, P, P], likewise
-
-
-def network(path: str) -> tuple[Weights, AlexNet, Preprocessing]:
-    """A classifier out of a run (its best checkpoint), one checkpoint, or a file of weights.
-
-    Raises ValueError where it is no whole classifier or does not say how pictures are prepared.
-    """
-    weights = read(path) if Path(path).expanduser().is_file() else of_run(load(path))
-    if weights.absent:
-        raise ValueError(f"{path} has no {', '.join(weights.absent)}, so that it answers nothing")
-    if weights.preprocessing is None:
-        raise ValueError(f"{path} does not say how its images are to be prepared")
-    return weights, AlexNet(weights.spec), Preprocessing.from_json(weights.preprocessing)
-
-
-def variables(weights: Weights) -> Variables:
-    """What the network is applied with."""
-    stats = {"batch_stats": weights.batch_stats} if weights.batch_stats else {}
-    return {"params": weights.params, **stats}
 
 
 def look(
@@ -98,11 +75,11 @@ def _look(
     )
 
 
-def kernels_over_time(kernels: Mapping[str, np.ndarray], columns: int = 3) -> Figure:
+def kernels_over_time(kernels: Mapping[str, np.ndarray]) -> Figure:
     """The kernels [h, w, 3, n] of a first convolution at several times, {when: kernel}."""
     wide = 8 if next(iter(kernels.values())).shape[-1] <= 48 else 12
     grids = {when: tiles(np.asarray(kernel), wide) for when, kernel in kernels.items()}
-    columns = min(columns, len(grids))
+    columns = min(len(grids), 2 if len(grids) <= 4 else 3)
     lines = -(-len(grids) // columns)
     height, width, _ = next(iter(grids.values())).shape
     side = 10 / columns

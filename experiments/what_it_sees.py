@@ -21,6 +21,7 @@ import numpy as np
 import tyro
 from answers import Row, collect, difference, markdown_table, publish, spread, values
 from matplotlib.figure import Figure
+from pointing import areas, inside
 from seeing import FAINT, feature_maps, kernels_over_time, look, taps, where_it_looks
 from showing import show
 
@@ -154,7 +155,7 @@ def main(options: Options) -> None:
     for name, drawn in {
         "kernels.png": kernels_over_time(kernels),
         "maps.png": feature_maps(some[0], values_of),
-        "where.png": where_it_looks(some, titles, looked, stride=stride, boxes=boxes[:4]),
+        "where.jpg": where_it_looks(some, titles, looked, stride=stride, boxes=boxes[:4]),
     }.items():
         drawn.savefig(folder / name, dpi=110)
     publish(folder, *page(options, rows, size, patch, stride))
@@ -175,31 +176,6 @@ def examples(parts: Parts, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarr
         np.stack([example["boxes"][0] for example in found]),
         np.array([example["label"] for example in found], np.int32),
     )
-
-
-def inside(heat: np.ndarray, boxes: np.ndarray, cell: int, size: int) -> np.ndarray:
-    """[B], the share of a map's positive part that lies inside a box (y0, x0, y1, x1 in pixels).
-
-    The energy-based pointing game (Wang et al. 2020, arXiv:1910.01279). `heat` [B, h, w] has cells
-    of `cell` pixels on a picture of side `size`; one that is partly inside counts in part. NaN for
-    a map without a positive value.
-    """
-
-    def shares(begin: np.ndarray, end: np.ndarray, cells: int) -> np.ndarray:
-        edges = np.minimum(np.arange(cells + 1) * cell, size)
-        overlap = np.minimum(end[:, None], edges[1:]) - np.maximum(begin[:, None], edges[:-1])
-        return overlap.clip(0) / np.diff(edges)
-
-    heat = np.asarray(heat, float).clip(0)
-    down = shares(boxes[:, 0], boxes[:, 2], heat.shape[1])
-    across = shares(boxes[:, 1], boxes[:, 3], heat.shape[2])
-    with np.errstate(invalid="ignore"):
-        return np.einsum("bhw,bh,bw->b", heat, down, across) / heat.sum(axis=(1, 2))
-
-
-def areas(boxes: np.ndarray, size: int) -> np.ndarray:
-    """The boxes' shares of a picture of side `size`."""
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]) / size**2
 
 
 def mean(shares: np.ndarray) -> float | None:
@@ -237,7 +213,7 @@ def page(options: Options, rows: list[Row], size: int, patch: int, stride: int) 
         "Where it looks. Saliency: the gradient of the class's logit. Occlusion: red is where a "
         "grey patch takes away probability, blue where it adds some; the strongest is in the "
         "title.",
-        "![Saliency and occlusion, trained and untrained](where.png)",
+        "![Saliency and occlusion, trained and untrained](where.jpg)",
         f"Patches of {patch} pixels, {stride} apart, on {size} pixels; a picture of which no patch "
         f"takes {100 * FAINT:g} points of probability does not count in occlusion: "
         f"{told.min():.0f} to {told.max():.0f} of {options.pictures} do. A network and pictures of "

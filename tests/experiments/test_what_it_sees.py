@@ -8,9 +8,11 @@ import math
 import numpy as np
 import pytest
 import seeing
+import showing
 import what_it_sees
 from PIL import Image
-from what_it_sees import Options, answer, compared, inside
+from pointing import areas, inside
+from what_it_sees import Options, answer, compared
 
 from alexnet_jax import spec
 from alexnet_jax.data.street import source as street
@@ -24,7 +26,7 @@ def test_a_map_of_one_value_lies_in_a_box_as_much_as_the_box_is_of_the_picture()
     for cell in (1, 2, 4):
         heat = np.full((1, 8 // cell, 8 // cell), 0.3)
         assert inside(heat, BOXES, cell, 8) == pytest.approx(4 * 4 / 64)
-    assert what_it_sees.areas(BOXES, 8) == pytest.approx(16 / 64)
+    assert areas(BOXES, 8) == pytest.approx(16 / 64)
 
 
 def test_cells_count_by_how_much_of_them_lies_inside_and_negative_ones_not_at_all():
@@ -108,7 +110,7 @@ def test_a_file_of_weights_and_a_photograph_become_a_page_of_pictures(tmp_path, 
     what_it_sees.main(Options(run=file, image=(photo,), out=str(out), stride=8))
     page = (out / "README.md").read_text()
     assert "| photo.png |" in page and page.count(" %") == 3
-    for name in ("kernels.png", "maps.png", "where.png"):
+    for name in ("kernels.png", "maps.png", "where.jpg"):
         assert f"({name})" in page
         with Image.open(out / name) as image:
             assert min(image.size) > 40
@@ -120,9 +122,9 @@ def test_a_file_of_weights_and_a_photograph_become_a_page_of_pictures(tmp_path, 
 
 def test_taps_come_in_the_networks_order(tmp_path, he_kernels):
     file, _ = weights_file(tmp_path, he_kernels)
-    weights, net, p = seeing.network(file)
+    _, net, variables, p, _ = showing.network(file)
     picture = np.zeros((32, 32, 3), np.uint8)
-    found = seeing.taps(seeing.variables(weights), picture, net=net, preprocessing=p)
+    found = seeing.taps(variables, picture, net=net, preprocessing=p)
     assert tuple(found) == net.spec.tap_names()
     assert found["conv1"].shape == (16, 16, 8) and found["logits"].shape == (3,)
 
@@ -150,7 +152,7 @@ def test_a_small_run_of_it_all(tmp_path, monkeypatch):
     page = (tmp_path / "out" / "README.md").read_text()
     assert answer(options, rows) in page
     assert all(
-        (tmp_path / "out" / name).exists() for name in ("kernels.png", "maps.png", "where.png")
+        (tmp_path / "out" / name).exists() for name in ("kernels.png", "maps.png", "where.jpg")
     )
     what_it_sees.main(options)
     assert json.loads((tmp_path / "out" / "results.json").read_text())["rows"] == rows
