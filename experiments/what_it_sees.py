@@ -204,7 +204,7 @@ def page(options: Options, rows: list[Row], size: int, patch: int, stride: int) 
         "A map's share inside is that of its positive values inside the box around the object; "
         "another's box is that of the picture before, which tells what is due to the middle of the "
         "picture alone. Moved is the distance of conv1's kernels from where they began, in units "
-        "of their norm there.",
+        "of their norm there, what weight decay takes away included.",
         markdown_table(header, table),
         "The kernels of seed 0, each stretched to its own range:",
         "![The kernels of the first convolution over time](kernels.png)",
