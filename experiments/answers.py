@@ -57,7 +57,8 @@ def collect(
         _write(path, {"settings": settings, "environment": environment(), "rows": rows})
         if measured:
             left = (time.monotonic() - began) / measured * (len(cases) - number)
-            told = ", ".join(f"{name} {_short(value)}" for name, value in row.items())
+            shown = {name: value for name, value in row.items() if not isinstance(value, dict)}
+            told = ", ".join(f"{name} {_short(value)}" for name, value in shown.items())
             print(f"{number}/{len(cases)}  {told}; {timedelta(seconds=round(left))} left")
     return rows
 
@@ -88,6 +89,17 @@ def difference(first: np.ndarray, second: np.ndarray) -> str:
     points = points if direction == "more" else -points
     low, high = points.min(), points.max()
     return f"{points.mean():.1f} points {direction} ({low:.1f} to {high:.1f}, n = {len(points)})"
+
+
+def shown(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether a difference is shown: in the same direction in all pairs, of which there are 3."""
+    signs = np.sign(first - second)
+    return len(signs) >= 3 and abs(signs.sum()) == len(signs)
+
+
+def compared(first: np.ndarray, second: np.ndarray) -> str:
+    """`difference`, and that none is shown where that is so."""
+    return difference(first, second) + ("" if shown(first, second) else ", not shown")
 
 
 def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
