@@ -80,8 +80,8 @@ class Options:
                 raise ValueError(
                     f"no {kind} is called {unknown[0]!r}; there are {', '.join(known)}"
                 )
-        if min(self.seeds, self.updates, self.batch_size, *self.depths) < 1:
-            raise ValueError("seeds, updates, batch_size and depths have to be at least 1")
+        if min(self.seeds, self.updates - 1, self.batch_size, *self.depths) < 1:
+            raise ValueError("seeds, batch_size and depths have to be at least 1, updates 2")
 
 
 def main(options: Options) -> None:
@@ -169,8 +169,8 @@ def page(options: Options, rows: list[Row], judge: str, count: int) -> tuple:
     sections = (
         "The columns are networks that differ in nothing but the initializer, the rows their "
         f"layers from the image on ({count_layers(rows, deepest)} in all); the colour is the norm "
-        f"of each layer's gradient, the geometric mean of {options.seeds} seeds. Grey: zero, or "
-        "no number any more. The activations:",
+        "of each layer's gradient on the first training batch, the geometric mean of "
+        f"{options.seeds} seeds. Grey: zero, or no number any more. The activations:",
         "![Root mean square of each layer's activations](activation.png)",
         "Before training: the activations of the last hidden layer as a multiple of the first's, "
         "and the gradient of the layer that has the smallest as a multiple of the largest "
@@ -326,7 +326,7 @@ def heat_maps(options: Options, rows: Sequence[Row], quantity: str) -> Figure:
             axis.set_xticks(np.arange(len(options.initializers)) + 0.5, options.initializers)
             axis.tick_params(axis="x", rotation=40, labelsize=10)
             axis.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=9)
-        line[0].invert_yaxis()
+    axes[0, 0].invert_yaxis()  # which all share
     what = {"gradient": "norm of the gradient", "activation": "root mean square of activations"}
     figure.colorbar(image, ax=axes, shrink=0.8).set_label(what[quantity], fontsize=12)
     return figure

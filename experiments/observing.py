@@ -16,7 +16,7 @@ import numpy as np
 from alexnet_jax.data.loader import training_batches
 from alexnet_jax.data.preprocess import preprocess
 from alexnet_jax.models.spec import Spec
-from alexnet_jax.parts import Parts, evaluate_split, make_update, placed, sample_batch
+from alexnet_jax.parts import Parts, evaluate_split, make_update, placed
 from alexnet_jax.train.diagnostics import (
     activation_norms,
     data_gradient,
@@ -31,23 +31,25 @@ WHEN = (BEFORE, FIRST, LAST)
 
 def observed(parts: Parts, initializer: str, seed: int, updates: int, judge: str) -> dict:
     """Train a network from an initializer and look at its layers before, after one update and at
-    the end: norms of activations and gradients, and the last update's ratio to the weights.
+    the end: norms of activations and gradients on the first training batch, and the ratio of the
+    update to the weights.
     """
-    state, batch = fresh(parts, initializer, seed), sample_batch(parts, "train", 128)
-    looks, ratios, losses = {BEFORE: look(parts, state, batch)}, {}, []
+    state, looks, ratios, losses = fresh(parts, initializer, seed), {}, {}, []
     batches = training_batches(
         parts.readers["train"], seed=seed, position=0, batch_size=parts.config.batch_size
     )
     with closing(placed(batches, parts.mesh)) as batches:
-        for update, canvases in zip(range(1, updates + 1), batches, strict=False):
+        for update, batch in zip(range(1, updates + 1), batches, strict=False):
+            if update == 1:
+                seen = batch
+                looks[BEFORE] = look(parts, state, seen)
             when = {updates: LAST, 1: FIRST}.get(update)
             before = jax.tree.map(jnp.copy, state.params) if when else None
-            state, metrics = make_update(parts, update, state, canvases)
+            state, metrics = make_update(parts, update, state, batch)
             losses.append(metrics["objective"])
             if when:
-                looks[when] = look(parts, state, batch)
+                looks[when] = look(parts, state, seen)
                 ratios[when] = in_order(parts, update_ratios(before, state.params))
-    looks.setdefault(FIRST, looks[LAST])
     right, count = evaluate_split(parts, state, judge)["top1"]
     return {
         "loss": numbers(np.mean(jax.device_get(losses[-50:]))),
