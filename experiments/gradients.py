@@ -203,7 +203,8 @@ def page(options: Options, rows: list[Row], judge: str, count: int) -> tuple:
 def growth(rows: list[Row], **case: Any) -> np.ndarray:
     """Activations before training, of the last hidden layer as a multiple of the first's."""
     found = [row["activation_norm"][BEFORE] for row in chosen(rows, clip=None, **case)]
-    return np.array([hidden[-1] / hidden[0] for *hidden, _ in found])
+    norms = np.array(found, float)
+    return norms[:, -2] / norms[:, 0]
 
 
 def evenness(rows: list[Row], **case: Any) -> np.ndarray:
@@ -320,7 +321,8 @@ def heat_maps(options: Options, rows: Sequence[Row], quantity: str) -> Figure:
         for activation in options.activations
         for when in WHEN
     }
-    finite = np.concatenate([np.ravel(value[np.isfinite(value)]) for value in norms.values()])
+    finite = np.concatenate([value[np.isfinite(value)] for value in norms.values()])
+    finite = finite if finite.size else np.ones(1)  # a network of zeros has none
     scale = LogNorm(max(finite.min(), finite.max() * 1e-9), finite.max())
     names = layers(spec("small", depth=depth))
     for line, activation in zip(axes, options.activations, strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +11,21 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_jax import AlexNet, classification, init_state, optimizer, spec, training
+from alexnet_jax import (
+    AlexNet,
+    TrainState,
+    assemble,
+    classification,
+    init_state,
+    optimizer,
+    spec,
+    training,
+)
 from alexnet_jax.config import Config, Input, Model, Optimizer, Run
+from alexnet_jax.data.loader import blank
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.leaves import digest
+from alexnet_jax.recipes import recipe
 from alexnet_jax.train.checkpoint import load_arrays
 from alexnet_jax.train.health import examine, warnings
 
@@ -133,3 +145,24 @@ def test_a_run_warns_once_goes_on_and_ends_in_the_same_bits(
     monkeypatch.setattr(training, "examine", lambda *args, **settings: nothing)
     *did_not, told = outcome("did not")
     assert did_not == looked and "sane" not in told.out
+
+
+@pytest.mark.parametrize(
+    "name", ["street", "street-segmentation", "street-detection", "street-pose"]
+)
+def test_every_task_can_be_looked_at(name):
+    config = recipe(name)
+    preprocessing = assemble.make_preprocessing(config)
+    task = assemble.make_task(config, assemble.make_spec(config, 14))
+    shape = (preprocessing.size, preprocessing.size, 3)
+    params, model_state = jax.eval_shape(lambda key: task.init(key, shape), jax.random.key(0))
+    state = TrainState(0, params, model_state, None, None, 0)
+    batch = blank(40, preprocessing.canvas, task.annotations)
+    look = partial(examine, task=task, preprocessing=preprocessing)
+    figures = jax.eval_shape(look, params, state, batch)
+    net = task.net.spec
+    layers = {tap for tap, _ in (*net.conv_layers(), *net.dense_layers())}
+    assert set(figures["dead"]) == layers
+    ratios = set(figures["update_ratio"])
+    assert {f"backbone/{layer}" for layer in layers} < ratios
+    assert any(layer.startswith("head") for layer in ratios)
