@@ -93,8 +93,8 @@ def warnings(figures: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
     if silent := {tap: share for tap, share in dead.items() if share > DEAD}:
         worst = max(silent, key=silent.__getitem__)
         said["dead"] = (
-            f"{silent[worst]:.0%} of {worst}'s units answer to none of some {EXAMPLES} examples of "
-            f"validation (sane: up to {DEAD:.0%}){_others(silent)}: dead ReLUs learn no more. "
+            f"{silent[worst]:.0%} of {worst}'s units answer to none of up to {EXAMPLES} examples "
+            f"of validation (sane: up to {DEAD:.0%}){_others(silent)}: dead ReLUs learn no more. "
             "Try a lower --learning-rate, --optimizer.clip, --model.activation leaky_relu or "
             "normalization (--model.normalization batch)."
         )
