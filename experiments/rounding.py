@@ -70,7 +70,7 @@ class Options:
 
     data: str = "street/a"
     seeds: int = 3
-    updates: int = 200
+    updates: int = 600
     batch_size: int = 32
     learning_rate: float = 0.02
     """Of the first update, from which it falls to zero by a cosine."""
