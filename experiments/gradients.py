@@ -62,7 +62,7 @@ class Options:
     """Activations of the deepest networks that are trained once more with clipping. These and the
     shallower ones are under Glorot's and He's normal initializers alone."""
     seeds: int = 3
-    updates: int = 120
+    updates: int = 300
     batch_size: int = 32
     learning_rate: float = 0.02
     momentum: float = 0.9

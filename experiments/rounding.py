@@ -70,7 +70,7 @@ class Options:
 
     data: str = "street/a"
     seeds: int = 3
-    updates: int = 600
+    updates: int = 200
     batch_size: int = 32
     learning_rate: float = 0.02
     """Of the first update, from which it falls to zero by a cosine."""
@@ -295,16 +295,16 @@ def figure(options: Options, rows: list[Row]) -> Figure:
             at, shares.min(axis=0), shares.max(axis=0), color=storage.colour, alpha=0.15, lw=0
         )
         right_answers = 100 * values(rows, storage=name)
-        right.barh(place, right_answers.mean(), color=storage.colour, alpha=0.75, height=0.65)
-        right.plot(right_answers, [place] * len(right_answers), "k.", ms=8)
+        right.plot(right_answers, [place] * len(found), ".", color=storage.colour, ms=13)
+        right.plot(right_answers.mean(), place, "|", color=storage.colour, ms=34, mew=3.5)
     left.set_ylim(-2, 102)
     left.set_xlabel(f"update, of {options.updates}; the learning rate falls to zero", fontsize=12)
     left.set_ylabel("updates that leave the weight as it is, %", fontsize=12)
-    left.legend(frameon=False, fontsize=10.5)
+    left.legend(frameon=False, fontsize=11.5, loc="lower left", bbox_to_anchor=(0.02, 0.14))
     right.set_yticks(range(len(STORAGES)), STORAGES, fontsize=11)
     right.invert_yaxis()
-    right.set_xlim(40, 100)
-    right.set_xlabel("right answers, % (dots: seeds)", fontsize=12)
+    right.margins(x=0.1, y=0.15)
+    right.set_xlabel("right answers, % (dots: seeds, lines: means)", fontsize=12)
     for axis in (left, right):
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
