@@ -110,9 +110,7 @@ def main(options: Options) -> None:
     free = ("out", "seeds", "depths", "activations", "initializers", "clipped")
     settings = {name: value for name, value in asdict(options).items() if name not in free}
     rows = collect(Path(options.out), settings | {"judged_on": judge}, cases, measure)
-    for quantity in ("activation", "gradient"):
-        drawn = heat_maps(options, rows, quantity)
-        drawn.savefig(Path(options.out) / f"{quantity}.png", dpi=110)
+    heat_maps(options, rows, "activation").savefig(Path(options.out) / "activation.png", dpi=110)
     publish(Path(options.out), *page(options, rows, judge, len(first.readers[judge])))
 
 
@@ -178,7 +176,8 @@ def page(options: Options, rows: list[Row], judge: str, count: int) -> tuple:
         "The columns are networks that differ in nothing but the initializer, the rows their "
         f"layers from the image on ({count_layers(rows, deepest)} in all); the colour is the norm "
         "of each layer's gradient on the first training batch, the geometric mean of "
-        f"{options.seeds} seeds. Grey: zero, or no number any more. The activations:",
+        f"{options.seeds} seeds. Grey: zero, or no number any more, in one of them at least. The "
+        "activations:",
         "![Root mean square of each layer's activations](activation.png)",
         "Before training: the activations of the last hidden layer as a multiple of the first's, "
         "and the gradient of the layer that has the smallest as a multiple of the largest "
