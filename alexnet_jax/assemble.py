@@ -190,3 +190,13 @@ def make_optimizer(
 def total_steps(config: Config, examples: int) -> int:
     """Steps that cover `epochs` epochs; training batches straddle them and are always full."""
     return max(1, -(-round(config.epochs * examples) // config.batch_size))
+
+
+def evaluation_interval(config: Config, examples: int) -> int:
+    """Examples from one evaluation to the next."""
+    every = config.run.evaluate_every
+    if "step" in every:
+        return config.batch_size * schedules.steps(
+            every, batch_size=config.batch_size, num_examples=examples
+        )
+    return schedules.steps(every, batch_size=1, num_examples=examples)

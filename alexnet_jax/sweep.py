@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from alexnet_jax.assemble import make_spec
+from alexnet_jax.assemble import evaluation_interval, make_spec
 from alexnet_jax.config import Config
 from alexnet_jax.data.loader import training_batches
 from alexnet_jax.optim.methods import method
@@ -40,7 +40,6 @@ from alexnet_jax.train.population import (
     with_hyper,
 )
 from alexnet_jax.train.state import TrainState
-from alexnet_jax.training import evaluation_interval
 
 # Settings that are arrays in the state, and their names there; where a setting is None, the network
 # or the method does without it, and that is another program.

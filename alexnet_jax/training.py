@@ -19,14 +19,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from alexnet_jax.config import Config, differences
+from alexnet_jax.assemble import evaluation_interval
+from alexnet_jax.config import Config
 from alexnet_jax.data.loader import Reader
-from alexnet_jax.data.sources.base import Source
 from alexnet_jax.leaves import named_leaves
-from alexnet_jax.models import spec as specs
-from alexnet_jax.models.alexnet import convolution_forms
+from alexnet_jax.meta import check_same, forms, make_meta
 from alexnet_jax.optim.rules import split
-from alexnet_jax.optim.schedules import Plateau, steps
+from alexnet_jax.optim.schedules import Plateau
 from alexnet_jax.parts import (
     Parts,
     evaluate_split,
@@ -42,12 +41,12 @@ from alexnet_jax.parts import (
 )
 from alexnet_jax.report.against import read_run
 from alexnet_jax.restored import given, initial_state
-from alexnet_jax.settings import from_json, to_json
+from alexnet_jax.settings import to_json
 from alexnet_jax.train import early_stopping
 from alexnet_jax.train.checkpoint import Checkpoints, steps_in
 from alexnet_jax.train.early_stopping import Reason, Stopper
-from alexnet_jax.train.environment import environment, versions
-from alexnet_jax.train.evaluate import sums_from_json, sums_to_json
+from alexnet_jax.train.environment import environment
+from alexnet_jax.train.evaluate import sums_from_json
 from alexnet_jax.train.health import EXAMPLES, examine, warnings
 from alexnet_jax.train.loop import (
     INTERRUPTED,
@@ -118,7 +117,7 @@ def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints, command: s
     )
     if checkpoints.steps():
         state, meta = checkpoints.restore(lambda step: stage_for(parts, step).target)
-        _check_same(config, parts.source, meta, folder)
+        check_same(config, parts.source, meta, folder)
         folder.rewind(int(state.step))
         stopper = dataclasses.replace(
             early_stopping.from_json(meta["stopper"]), patience=config.patience
@@ -127,7 +126,7 @@ def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints, command: s
         running = sums_from_json(meta["running"])
         parts.readers["train"].bad.update(meta["bad_images"])
         folder.say(f"Going on from step {int(state.step)} of {folder.path}")
-        if meta.get("forms") != _forms(parts):
+        if meta.get("forms") != forms(parts):
             folder.say(_OTHER_FORMS)
         return Position(state, int(state.step), stopper, plateau, running)
 
@@ -246,40 +245,6 @@ def _fit(
         events.close()
 
 
-def make_meta(parts: Parts, at: Position) -> dict:
-    """What a checkpoint tells besides its arrays: enough to go on, and to use it elsewhere."""
-    source, config = parts.source, parts.config
-    return {
-        "task": parts.task.name,
-        "spec": specs.to_json(parts.task.net.spec),
-        "forms": _forms(parts),
-        "classes": list(parts.classes),
-        "preprocessing": parts.preprocessing.to_json(),
-        "evaluated": "ema" if at.state.ema is not None else "params",
-        "config": to_json(config),
-        "stopper": early_stopping.to_json(at.stopper),
-        "plateau": dataclasses.asdict(at.plateau) if at.plateau else None,
-        "running": sums_to_json(at.running),
-        "position": {"step": at.step, "examples": at.step * config.batch_size},
-        "data": {
-            "name": source.name,
-            "version": source.version,
-            "fingerprint": source.fingerprint,
-        },
-        "bad_images": parts.readers["train"].bad,
-        "versions": versions(),
-        "devices": jax.device_count(),
-    }
-
-
-def evaluation_interval(config: Config, examples: int) -> int:
-    """Examples from one evaluation to the next."""
-    every = config.run.evaluate_every
-    if "step" in every:
-        return config.batch_size * steps(every, batch_size=config.batch_size, num_examples=examples)
-    return steps(every, batch_size=1, num_examples=examples)
-
-
 def check_bad_images(reader: Reader, limit: float) -> None:
     """Raises TooManyBadImages where more than `limit` of a split is unreadable."""
     if len(reader.bad) > limit * len(reader):
@@ -296,22 +261,6 @@ def _check_monitor(parts: Parts) -> None:
         return  # without tracing the evaluation, which every start would wait for
     if monitor not in (known := validation_metrics(parts)):
         raise ValueError(f"no metric is called {monitor!r}; there are {', '.join(known)}")
-
-
-def _check_same(config: Config, source: Source, meta: dict, folder: RunFolder) -> None:
-    changed = differences(from_json(meta["config"], Config), config)
-    if meta["data"]["fingerprint"] != source.fingerprint:
-        changed.append(f"the content of {source.name} (fingerprint)")
-    if changed:
-        raise ValueError(
-            f"the run in {folder.path} began with other settings:\n  "
-            + "\n  ".join(changed)
-            + "\nGive the same ones to go on with it, another --run-dir, or --fresh to start over."
-        )
-
-
-def _forms(parts: Parts) -> dict[str, str]:
-    return convolution_forms(parts.task.net, parts.preprocessing.size, parts.config.batch_size)
 
 
 def _line(row: dict[str, float], metric: str, rate: float) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 
 from alexnet_jax.config import Config, Input, Optimizer
 from alexnet_jax.data.preprocess import Preprocessing, preprocess
+from alexnet_jax.meta import make_meta
 from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.models.spec import Conv, Spec
 from alexnet_jax.optim.chain import optimizer
@@ -26,7 +27,6 @@ from alexnet_jax.train.loop import Position
 from alexnet_jax.train.run import RunFolder
 from alexnet_jax.train.state import TrainState, init_state
 from alexnet_jax.train.step import train_step
-from alexnet_jax.training import make_meta
 
 NORM_POOL = ("normalization", "activation", "pool")
 SPEC = Spec(
