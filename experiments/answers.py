@@ -106,6 +106,13 @@ def difference(first: np.ndarray, second: np.ndarray) -> str:
     return f"{points.mean():.1f} points {direction} ({low:.1f} to {high:.1f}, n = {len(points)})"
 
 
+def compared(first: np.ndarray, second: np.ndarray) -> str:
+    """`difference`, and whether it is shown: whether all pairs agree in its sign."""
+    signs = np.sign(first - second)
+    shown = len(signs) > 1 and abs(signs.sum()) == len(signs)
+    return difference(first, second) + ("" if shown else ": no difference is shown")
+
+
 def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A Markdown table, its first column to the left."""
     rows = [header, [":--", *["--:"] * (len(header) - 1)], *lines]
