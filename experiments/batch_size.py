@@ -188,7 +188,11 @@ def answer(options: Options, rows: list[Row]) -> str:
     told.append(
         f"After as many images at the constant rate of {options.learning_rate:g}, a batch of "
         f"{best.batch} gets most right, {best.told()}"
-        + ("" if best.batch == base.batch else f": {against(best, base)} than one of {base.batch}")
+        + (
+            ""
+            if best.batch == base.batch
+            else f"; against one of {base.batch}, {against(best, base)}"
+        )
         + "."
     )
     for way, what in ((CONSTANT, "constant"), (SCALED, "scaled")):

@@ -173,7 +173,7 @@ def page(options: Options, rows: list[Row], updates: int, chance: Chance) -> tup
         "initializations (nothing is chosen by looking at it); pairs of equal initialization and "
         "order of images against none; and the largest rate of the ladder at which the first "
         "initialization still learns:",
-        markdown_table(["normalization", "right answers", "than none", "learns up to"], lines),
+        markdown_table(["normalization", "right answers", "against none", "learns up to"], lines),
     ]
     if positions:
         sections += [
@@ -223,7 +223,7 @@ def answer(options: Options, rows: list[Row], chance: Chance) -> str:
         )
         if none in every and best != none:
             gain = pairs(rows, best, none, common)
-            sentence += f": {gain} than none" if gain else "; without any, training diverges"
+            sentence += f"; against none, {gain}" if gain else "; without any, training diverges"
         sentence += "."
     else:
         sentence = f"At a rate of {common:g} every network diverged."

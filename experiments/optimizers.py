@@ -173,7 +173,7 @@ def page(options: Options, rows: list[Row], updates: int) -> tuple:
     sections = (
         f"Right answers in test at the best rate, mean and range of {options.seeds} "
         "initializations; pairs of equal initialization and order of images:",
-        markdown_table(["method", "best rate", "right answers", f"than {base.method}"], lines),
+        markdown_table(["method", "best rate", "right answers", f"against {base.method}"], lines),
         "The sweep: loss in validation at the end, on the first initialization. Where one "
         "diverged, the update at which loss or gradient were not finite any more:",
         markdown_table(["method", "usual rate", *(f"x {f:g}" for f in options.factors)], sweep),
@@ -216,9 +216,9 @@ def answer(options: Options, rows: list[Row]) -> str:
     told = [f"{first.method} gets most answers right at its best learning rate: {first.told()}"]
     base = next((best for best in there if best.method == BASELINE), last)
     if base.method != first.method:
-        told.append(f"{first.against(base)} than {base.method}")
+        told.append(f"against {base.method}, {first.against(base)}")
     if last.method not in (base.method, first.method):
-        told.append(f"{first.against(last)} than {last.method}, the last")
+        told.append(f"against {last.method}, the last, {first.against(last)}")
     return " ".join(s for s in (f"{'; '.join(told)}.", weight(options, rows, there), failed) if s)
 
 
