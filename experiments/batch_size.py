@@ -31,7 +31,7 @@ COLOURS = {CONSTANT: "#3f83d1", SCALED: "#d97a2b"}
 class Options(Sweeping):
     """What does the batch size cost?"""
 
-    updates: int = 500
+    updates: int = 400
     """Of the base batch, at most; fewer where this machine would need longer than `minutes`. Other
     batches see as many images."""
     batch_size: int = 32

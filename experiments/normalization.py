@@ -68,7 +68,7 @@ class Options(Sweeping):
     """At most; fewer where this machine would need longer than `minutes`."""
     learning_rate: float = 0.03
     """At which they are compared, from `seeds` initializations; one of `rates`."""
-    rates: tuple[float, ...] = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+    rates: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0)
     """The ladder, from one initialization."""
     normalizations: tuple[str, ...] = NORMALIZATIONS
     out: str = "runs/experiments/normalization"

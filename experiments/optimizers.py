@@ -55,7 +55,7 @@ BASELINE = "momentum"  # that of AlexNet
 class Options(Sweeping):
     """Which optimizer trains best, each at the best of its own learning rates?"""
 
-    updates: int = 400
+    updates: int = 300
     """At most; fewer where this machine would need longer than `minutes`."""
     learning_rate: tyro.conf.Suppress[float] = 0.0
     methods: tuple[str, ...] = tuple(METHODS)

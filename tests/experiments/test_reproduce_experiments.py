@@ -13,7 +13,7 @@ import pytest
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "reproduce_experiments"
 
 # An experiment: a row for each of --values, half of them before it fails where `stop` lies there.
-EXPERIMENT = '''#!/usr/bin/env python3
+EXPERIMENT = """#!/usr/bin/env python3
 import json, pathlib, sys
 words = sys.argv[1:]
 out = pathlib.Path(words[words.index("--out") + 1])
@@ -33,7 +33,7 @@ for value in values:
     file.write_text(json.dumps({"environment": {"command": command}, "rows": rows}))
 page = f"# How | many?\\n\\nThere are {len(rows)}.\\n\\n![It](figure.png)\\n\\n"
 (out / "README.md").write_text(page + f"`{sys.argv[0]}`: {len(rows)} networks, fast.\\n")
-'''
+"""
 
 
 @pytest.fixture
@@ -44,7 +44,7 @@ def root(tmp_path):
     for name in ("counting", "new"):
         (tmp_path / "experiments" / f"{name}.py").write_text(EXPERIMENT)
     (tmp_path / "experiments" / "sharing.py").write_text('"""Shared."""\n')
-    page(tmp_path, "counted", "experiments/counting.py --values 1 2 3 --out docs/experiments/counted")
+    page(tmp_path, "counted", "experiments/counting.py --values 1 2 3 --out docs/counted")
     page(tmp_path, "foreign", "experiments/counting.py --source theirs.npz --out=elsewhere")
     return tmp_path
 
@@ -80,9 +80,10 @@ def test_all_are_run_anew_with_the_options_of_their_pages(root):
     assert told["new"][0] == "There are 2."  # which has no page yet: its defaults
     assert "sharing" not in done.stdout and set(told) == {"counted", "foreign", "new"}
     assert (root / "log").read_text().split() == ["1", "2", "3", "1", "2"]
-    assert "[How \\| many?](counted/README.md)" in (
-        root / "runs" / "reproduced" / "README.md"
-    ).read_text()
+    assert (
+        "[How \\| many?](counted/README.md)"
+        in (root / "runs" / "reproduced" / "README.md").read_text()
+    )
 
 
 def test_what_needs_files_of_the_users_is_left_out_until_it_is_given_them(root):
