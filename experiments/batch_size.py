@@ -262,16 +262,14 @@ def figure(options: Options, rows: list[Row]) -> Figure:
         axis.set_title(name, fontsize=13)
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
-    for axis in (updates, images):
-        axis.set_yscale("log")
-    accuracy.axhline(100 * options.target, color="#7a8699", lw=1.2, ls="--")
-    accuracy.annotate("the target", (0.02, 100 * options.target), fontsize=11, va="bottom",
-        color="#7a8699", xycoords=("axes fraction", "data"))  # fmt: skip
+    updates.set_yscale("log")
+    images.set_ylim(bottom=0)
+    images.yaxis.set_major_formatter("{x:,.0f}")
+    accuracy.axhline(100 * options.target, color="#7a8699", lw=1.2, ls="--", label="the target")
     for axis in (updates, images):
         missed(axis, options, rows)
-    for axis in (accuracy, updates):
-        if axis.get_legend_handles_labels()[0]:
-            axis.legend(frameon=False, fontsize=12)
+    for axis in (accuracy, updates, images):
+        axis.legend(frameon=False, fontsize=12)
     return figure
 
 
@@ -287,8 +285,9 @@ def missed(axis: Axes, options: Options, rows: Sequence[Row]) -> None:
     """A cross at the upper edge where not every seed reached the target."""
     for height, (way, colour) in zip((0.97, 0.91), COLOURS.items(), strict=True):
         sizes = [one.batch for one in outcomes(options, rows, way) if not one.whole]
-        place = axis.get_xaxis_transform()
-        axis.plot(sizes, [height] * len(sizes), "x", color=colour, ms=9, mew=2.5, transform=place)
+        where = {"transform": axis.get_xaxis_transform(), "color": colour}
+        axis.plot(sizes, [height] * len(sizes), "x", ms=9, mew=2.5, **where)
+    axis.plot([], [], "x", color="#7a8699", ms=9, mew=2.5, label="not from every start")
 
 
 if __name__ == "__main__":

@@ -259,6 +259,7 @@ def figure(options: Options, rows: list[Row]) -> Figure:
         draw_sweep(axis, chosen(rows, method=method, seed=0), method, ceiling)
     for axis in list(panels.flat)[len(options.methods) :]:
         axis.set_visible(False)
+    top.suptitle("Each method's sweep; the ring is its best rate, a cross diverged", fontsize=13)
     top.supylabel("loss in validation", fontsize=12)
     top.supxlabel("learning rate", fontsize=12)
     left, right = bottom.subplots(1, 2, width_ratios=(1.5, 1))
