@@ -263,7 +263,7 @@ def figure(options: Options, rows: list[Row]) -> Figure:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     updates.set_yscale("log")
-    images.set_ylim(bottom=0)
+    images.set_ylim(0, 1.25 * images.get_ylim()[1])
     images.yaxis.set_major_formatter("{x:,.0f}")
     accuracy.axhline(100 * options.target, color="#7a8699", lw=1.2, ls="--", label="the target")
     for axis in (updates, images):
