@@ -21,9 +21,11 @@ from answers import Row, chosen, compared, markdown_table, publish, spread
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sweeping import Sweeping, base_config, run_sweep
+from transferring import judged_on
 
 from alexnet_jax.cache import keep_compiled
 from alexnet_jax.config import Optimizer
+from alexnet_jax.parts import make_parts
 
 
 class Method(NamedTuple):
@@ -79,7 +81,9 @@ def main(options: Options) -> None:
         for rate in rates(name, options.factors)
     ]
     networks = len(swept) + (options.seeds - 1) * len(options.methods)
+    judge = judged_on(make_parts(base))
     how: dict[str, Any] = {"evaluations": 10, "networks": networks, "free": ("methods", "factors")}
+    how["splits"] = tuple(dict.fromkeys(("validation", judge)))
     rows, updates = run_sweep(options, base, swept, changes, **how)
     best = {name: best_rate(rows, name) for name in options.methods}
     again = [
@@ -89,7 +93,7 @@ def main(options: Options) -> None:
         if rate is not None
     ]
     more, _ = run_sweep(options, base, again, changes, **how)
-    publish(Path(options.out), *page(options, rows + more, updates))
+    publish(Path(options.out), *page(options, rows + more, updates, judge))
 
 
 def rates(method: str, factors: Sequence[float]) -> list[float]:
@@ -119,7 +123,8 @@ def best_rate(rows: Sequence[Row], method: str) -> float | None:
 class Best:
     """A method at its best rate, which is None where every rate diverged.
 
-    `accuracy` {seed: share in test} of those seeds that did not diverge; `seeds` all of them.
+    `accuracy` {seed: right answers where it is judged} of the seeds that did not diverge; `seeds`
+    counts all of them.
     """
 
     method: str
@@ -146,20 +151,20 @@ class Best:
         return compared(ours, theirs) if seeds and self.method != other.method else ""
 
 
-def best_of(rows: Sequence[Row], method: str) -> Best:
+def best_of(rows: Sequence[Row], method: str, judge: str) -> Best:
     """How a method does at its best rate."""
     rate = best_rate(rows, method)
     if rate is None:
         return Best(method, None)
     found = chosen(rows, method=method, rate=rate)
-    accuracy = {r["seed"]: r["test/top1"] for r in found if math.isfinite(loss(r))}
+    accuracy = {r["seed"]: r[f"{judge}/top1"] for r in found if math.isfinite(loss(r))}
     return Best(method, rate, accuracy, len(found))
 
 
-def page(options: Options, rows: list[Row], updates: int) -> tuple:
+def page(options: Options, rows: list[Row], updates: int, judge: str) -> tuple:
     """(title, answer, figure, sections) for `publish`."""
     title = "Which optimizer trains best, each at the best of its own learning rates?"
-    bests = [best_of(rows, method) for method in options.methods]
+    bests = [best_of(rows, method, judge) for method in options.methods]
     base = next((best for best in bests if best.method == BASELINE), bests[0])
     lines = [
         [b.method, "" if b.rate is None else f"{b.rate:g}", b.told(), b.against(base)]
@@ -171,7 +176,9 @@ def page(options: Options, rows: list[Row], updates: int) -> tuple:
         told = [outcome(found[rate]) for rate in rates(method, options.factors)]
         sweep.append([method, f"{METHODS[method].usual:g}", *told])
     sections = (
-        f"Right answers in test at the best rate, mean and range of {options.seeds} "
+        f"Right answers in {judge} at the best rate"
+        + (", which was chosen there, since there is no test" if judge != "test" else "")
+        + f", mean and range of {options.seeds} "
         "initializations; pairs of equal initialization and order of images:",
         markdown_table(["method", "best rate", "right answers", f"against {base.method}"], lines),
         "The sweep: loss in validation at the end, on the first initialization. Where one "
@@ -183,7 +190,12 @@ def page(options: Options, rows: list[Row], updates: int) -> tuple:
         "AdamW's 0.01. Momentum is 0.9 where a method asks for one, all else as optax has it: "
         "Muon orthogonalizes the kernels of dense layers and gives convolutions to Adam.",
     )
-    return title, answer(options, rows), figure(options, rows), tuple(s for s in sections if s)
+    return (
+        title,
+        answer(options, rows, judge),
+        figure(options, rows, judge),
+        tuple(s for s in sections if s),
+    )
 
 
 def outcome(row: Row) -> str:
@@ -204,9 +216,9 @@ def edges(options: Options, bests: Sequence[Best]) -> str:
     return f"A best rate may lie outside the sweep: {'; '.join(at)}." if at else ""
 
 
-def answer(options: Options, rows: list[Row]) -> str:
+def answer(options: Options, rows: list[Row], judge: str) -> str:
     """The sentences that the numbers make."""
-    bests = sorted((best_of(rows, m) for m in options.methods), key=lambda b: -b.mean)
+    bests = sorted((best_of(rows, m, judge) for m in options.methods), key=lambda b: -b.mean)
     there = [best for best in bests if best.accuracy]
     lost = [best.method for best in bests if not best.accuracy]
     failed = f"Every learning rate of {', '.join(lost)} diverged." if lost else ""
@@ -247,8 +259,8 @@ def weight(options: Options, rows: list[Row], bests: Sequence[Best]) -> str:
     )
 
 
-def figure(options: Options, rows: list[Row]) -> Figure:
-    """The sweep of each method; losses in training at the best rates; right answers in test."""
+def figure(options: Options, rows: list[Row], judge: str) -> Figure:
+    """The sweep of each method; at the best rates, losses in training and right answers."""
     figure = Figure(figsize=(14, 10), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.0, 1.1))
     columns = math.ceil(len(options.methods) / 2)
@@ -263,7 +275,7 @@ def figure(options: Options, rows: list[Row]) -> Figure:
     top.supylabel("loss in validation", fontsize=12)
     top.supxlabel("learning rate", fontsize=12)
     left, right = bottom.subplots(1, 2, width_ratios=(1.5, 1))
-    bests = sorted((best_of(rows, m) for m in options.methods), key=lambda b: b.mean)
+    bests = sorted((best_of(rows, m, judge) for m in options.methods), key=lambda b: b.mean)
     bests = [best for best in bests if best.accuracy]
     for best in reversed(bests):
         draw_curve(left, rows, best)
@@ -275,7 +287,7 @@ def figure(options: Options, rows: list[Row]) -> Figure:
         right.plot(shares, [place] * len(shares), "o", color=colour, alpha=0.45, ms=7)
         right.plot(shares.mean(), place, "|", color=colour, ms=22, mew=3)
     right.set_yticks(range(len(bests)), [f"{b.method}, {b.rate:g}" for b in bests], fontsize=12)
-    right.set_xlabel("right answers in test, %", fontsize=12)
+    right.set_xlabel(f"right answers in {judge}, %", fontsize=12)
     for axis in (left, right):
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)

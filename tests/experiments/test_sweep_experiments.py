@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import batch_size
 import normalization
+import numpy as np
 import optimizers
 import pytest
 from matplotlib.figure import Figure
+from PIL import Image
 
 
 def ended(validation, *, test=None, loss=0.5, diverged_at=None, steps=(100, 200), **case):
@@ -60,7 +64,7 @@ def test_rates_are_multiples_of_the_usual_one():
 
 
 def test_optimizers_are_told_with_those_that_diverged():
-    title, answer, figure, sections = optimizers.page(SOME, optimizer_rows(), 200)
+    title, answer, figure, sections = optimizers.page(SOME, optimizer_rows(), 200, "test")
     assert title.endswith("?") and isinstance(figure, Figure)
     assert answer.startswith(
         "Adam gets most answers right at its best learning rate: 78.0 %, 1 of 2 diverged; "
@@ -80,7 +84,7 @@ def test_optimizers_are_told_with_those_that_diverged():
 def test_optimizers_that_all_diverge_say_so():
     options = optimizers.Options(methods=("SGD",), factors=(1.0,), seeds=1)
     rows = [ended(0.5, diverged_at=2, method="SGD", rate=0.1, seed=0)]
-    _, answer, _, _ = optimizers.page(options, rows, 200)
+    _, answer, _, _ = optimizers.page(options, rows, 200, "test")
     assert answer == "Nothing is shown. Every learning rate of SGD diverged."
 
 
@@ -224,3 +228,64 @@ def test_an_unknown_normalization_is_refused():
         normalization.Options(normalizations=("instance",))
     with pytest.raises(ValueError, match=r"expected 0\.5, the common one"):
         normalization.Options(learning_rate=0.5)
+
+
+# ---- end to end ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(tmp_path, monkeypatch):
+    """Noise, dark or bright: eight pictures to train on and four of validation, no test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        folder = tmp_path / "pictures" / ("train" if i < 8 else "val") / ("dark", "bright")[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 100, (32, 32, 3)) + 150 * (i % 2)
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{i}.png")
+    return {"data": str(tmp_path / "pictures"), "updates": 40, "out": str(tmp_path / "out")}
+
+
+def rows_of(asked):
+    return json.loads(Path(asked["out"], "results.json").read_text())["rows"]
+
+
+def page_of(asked):
+    return Path(asked["out"], "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_a_sweep_of_optimizers_trains_its_best_from_other_starts(asked):
+    options = optimizers.Options(
+        **asked, batch_size=4, methods=("SGD",), factors=(0.1, 1e9), seeds=2
+    )
+    optimizers.main(options)
+    found = sorted(rows_of(asked), key=lambda row: (row["seed"], row["rate"]))
+    first, diverged, again = found
+    assert (first["rate"], first["seed"]) == (0.01, 0) and first["diverged_at"] is None
+    assert diverged["rate"] == 1e8 and diverged["diverged_at"] >= 1
+    assert (again["rate"], again["seed"]) == (0.01, 1)
+    assert "which was chosen there, since there is no test" in page_of(asked)
+    optimizers.main(options)  # draws the page anew
+    assert sorted(rows_of(asked), key=lambda row: (row["seed"], row["rate"])) == found
+
+
+@pytest.mark.slow
+def test_batches_of_all_sizes_see_as_many_images(asked):
+    batch_size.main(batch_size.Options(**asked, batch_size=4, batches=(2, 4, 8), seeds=1))
+    found = {(row["batch"], row["rate"]): row["step"] for row in rows_of(asked)}
+    assert found == {(2, 0.02): 80, (2, 0.01): 80, (4, 0.02): 40, (8, 0.02): 20, (8, 0.04): 20}
+    assert "Every network sees 160 images" in page_of(asked)
+
+
+@pytest.mark.slow
+def test_normalizations_stand_before_and_after(asked):
+    options = normalization.Options(
+        **asked, batch_size=4, seeds=2, normalizations=("batch",), rates=(0.03, 0.3)
+    )
+    normalization.main(options)
+    cases = [(row["position"], row["rate"], row["seed"]) for row in rows_of(asked)]
+    ladder = [(0.03, 0), (0.03, 1), (0.3, 0)]
+    assert cases == [(where, *case) for where in ("before", "after") for case in ladder]
+    losses = [row["curve"]["train/loss"][0] for row in rows_of(asked)]
+    assert losses[0] != losses[3]  # the position is not ignored
