@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import tyro
-from answers import Row, chosen, compared, markdown_table, publish, spread
+from answers import Row, chosen, markdown_table, paired, publish, survivors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sweeping import Sweeping, base_config, run_sweep
@@ -99,10 +99,7 @@ class Outcome:
     seeds: int
 
     def told(self) -> str:
-        lost = self.seeds - len(self.shares)
-        if not self.shares:
-            return "diverged"
-        return spread(self.values) + (f", {lost} of {self.seeds} diverged" if lost else "")
+        return survivors(self.shares, self.seeds)
 
     def counted(self, each: int = 1) -> str:
         """Updates to the target, or images for `each` the batch: median and range."""
@@ -137,13 +134,6 @@ def outcomes(options: Options, rows: Sequence[Row], way: str) -> list[Outcome]:
     return [outcome(options, rows, batch, way) for batch in sorted(options.batches)]
 
 
-def against(one: Outcome, other: Outcome) -> str:
-    """Pairs of equal seeds in words; empty where there are none."""
-    seeds = sorted(set(one.shares) & set(other.shares))
-    ours, theirs = (np.array([each.shares[s] for s in seeds]) for each in (one, other))
-    return compared(ours, theirs) if seeds else ""
-
-
 def page(options: Options, rows: list[Row], updates: int) -> tuple:
     """(title, answer, figure, sections) for `publish`."""
     title = "What does the batch size cost?"
@@ -156,8 +146,8 @@ def page(options: Options, rows: list[Row], updates: int) -> tuple:
             to = [found.counted(), found.counted(batch)]
             lines.append([str(batch), f"{rate:g}", found.told(), *to])
         if batch != options.batch_size:
-            ways = (outcome(options, rows, batch, way) for way in (SCALED, CONSTANT))
-            gains.append([str(batch), against(*ways) or "diverged"])
+            ways = (outcome(options, rows, batch, way).shares for way in (SCALED, CONSTANT))
+            gains.append([str(batch), paired(*ways) or "diverged"])
     images = updates * options.batch_size
     header = ["batch", "rate", "right answers", f"updates to {goal}", f"images to {goal}"]
     sections = (
@@ -191,7 +181,7 @@ def answer(options: Options, rows: list[Row]) -> str:
         + (
             ""
             if best.batch == base.batch
-            else f"; against one of {base.batch}, {against(best, base)}"
+            else f"; against one of {base.batch}, {paired(best.shares, base.shares)}"
         )
         + "."
     )

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
-from answers import Row, chosen, compared, markdown_table, publish, spread
+from answers import Row, chosen, markdown_table, paired, publish, survivors
 from matplotlib.figure import Figure
 from sweeping import Sweeping, base_config, run_sweep
 
@@ -138,18 +138,6 @@ def largest(options: Options, rows: Sequence[Row], kind: Kind, chance: Chance) -
     return max(survived, default=None)
 
 
-def shares(rows: Sequence[Row], kind: Kind, rate: float) -> np.ndarray:
-    return np.array(list(found(rows, kind, rate).values()))
-
-
-def pairs(rows: Sequence[Row], one: Kind, other: Kind, rate: float) -> str:
-    """Equal seeds in words; empty where there are none."""
-    ours, theirs = found(rows, one, rate), found(rows, other, rate)
-    seeds = sorted(set(ours) & set(theirs))
-    first, second = (np.array([each[s] for s in seeds]) for each in (ours, theirs))
-    return compared(first, second) if seeds else ""
-
-
 def page(options: Options, rows: list[Row], updates: int, chance: Chance) -> tuple:
     """(title, answer, figure, sections) for `publish`."""
     title = "Which normalization helps, and which learning rates does it allow?"
@@ -157,14 +145,17 @@ def page(options: Options, rows: list[Row], updates: int, chance: Chance) -> tup
     none = Kind("none", "")
     lines, ladder = [], []
     for kind in every:
-        at = shares(rows, kind, common)
+        at = found(rows, kind, common)
         top = largest(options, rows, kind, chance)
-        against = pairs(rows, kind, none, common) if none in every and kind != none else ""
+        against = paired(at, found(rows, none, common)) if kind != none else ""
         limit = f"{top:g}" if top else "no rate"
-        lines.append([kind.told(), told(at, options.seeds), against, limit])
+        lines.append([kind.told(), survivors(at, options.seeds), against, limit])
         ladder.append([kind.told(), *(cell(rows, kind, rate) for rate in sorted(options.rates))])
     positions = [
-        [name.replace("_", " "), pairs(rows, Kind(name, "before"), Kind(name, "after"), common)]
+        [
+            name.replace("_", " "),
+            paired(*(found(rows, Kind(name, where), common) for where in POSITIONS)),
+        ]
         for name in options.normalizations
         if name != "none"
     ]
@@ -193,14 +184,6 @@ def page(options: Options, rows: list[Row], updates: int, chance: Chance) -> tup
     return title, answer(options, rows, chance), figure(options, rows, chance), sections
 
 
-def told(at: np.ndarray, seeds: int) -> str:
-    """Shares with how many networks diverged."""
-    lost = seeds - len(at)
-    if not len(at):
-        return "diverged"
-    return spread(at) + (f", {lost} of {seeds} diverged" if lost else "")
-
-
 def cell(rows: Sequence[Row], kind: Kind, rate: float) -> str:
     """Of the ladder."""
     share = found(rows, kind, rate).get(0)
@@ -213,16 +196,14 @@ def cell(rows: Sequence[Row], kind: Kind, rate: float) -> str:
 def answer(options: Options, rows: list[Row], chance: Chance) -> str:
     """The sentences that the numbers make."""
     common, every = options.learning_rate, kinds(options)
-    there = [kind for kind in every if len(shares(rows, kind, common))]
+    there = {kind: shares for kind in every if (shares := found(rows, kind, common))}
     if there:
-        best = max(there, key=lambda kind: shares(rows, kind, common).mean())
+        best = max(there, key=lambda kind: float(np.mean(list(there[kind].values()))))
         none = Kind("none", "")
-        sentence = (
-            f"At a rate of {common:g}, {best.told()} gets most right, "
-            f"{told(shares(rows, best, common), options.seeds)}"
-        )
+        told = survivors(there[best], options.seeds)
+        sentence = f"At a rate of {common:g}, {best.told()} gets most right, {told}"
         if none in every and best != none:
-            gain = pairs(rows, best, none, common)
+            gain = paired(there[best], there.get(none, {}))
             sentence += f"; against none, {gain}" if gain else "; without any, training diverges"
         sentence += "."
     else:
@@ -258,7 +239,7 @@ def figure(options: Options, rows: list[Row], chance: Chance) -> Figure:
             dark = 100 * share > (100 * chance.share + top) / 2
             colour = "white" if dark else "#333333" if share > chance.limit else "#a0a7b1"
             left.text(x, y, f"{100 * share:.0f} %", ha="center", va="center", color=colour, size=13)
-        at = 100 * shares(rows, kind, common)
+        at = 100 * np.array(list(found(rows, kind, common).values()))
         colour = COLOURS[kind.name]
         right.plot(at, [y] * len(at), "o", color=colour, alpha=0.45, ms=8)
         if len(at):

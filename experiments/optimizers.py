@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
-from answers import Row, chosen, compared, markdown_table, publish, spread
+from answers import Row, chosen, markdown_table, paired, publish, survivors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sweeping import Sweeping, base_config, run_sweep
@@ -140,15 +140,11 @@ class Best:
         """The shares in words, with how many seeds diverged."""
         if self.rate is None:
             return "diverged at every rate"
-        lost = self.seeds - len(self.accuracy)
-        shares = spread(np.array(list(self.accuracy.values())))
-        return shares + (f", {lost} of {self.seeds} diverged" if lost else "")
+        return survivors(self.accuracy, self.seeds)
 
     def against(self, other: Best) -> str:
         """The pairs of equal seeds in words; empty where there are none."""
-        seeds = sorted(set(self.accuracy) & set(other.accuracy))
-        ours, theirs = (np.array([one.accuracy[s] for s in seeds]) for one in (self, other))
-        return compared(ours, theirs) if seeds and self.method != other.method else ""
+        return paired(self.accuracy, other.accuracy) if self.method != other.method else ""
 
 
 def best_of(rows: Sequence[Row], method: str, judge: str) -> Best:
