@@ -9,7 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from alexnet_jax.cache import cache_folder
-from alexnet_jax.config import Config, Stopping, parse_rules
+from alexnet_jax.config import Config, Stopping
 from alexnet_jax.data.augment import Augment
 from alexnet_jax.data.loader import Crop
 from alexnet_jax.data.preprocess import Preprocessing
@@ -21,7 +21,7 @@ from alexnet_jax.models.fcn import FCN
 from alexnet_jax.models.spec import Spec, smallest_size, spec
 from alexnet_jax.optim import schedules
 from alexnet_jax.optim.chain import Optimizer, optimizer
-from alexnet_jax.optim.rules import Rules
+from alexnet_jax.optim.rules import Rules, parse_rules
 from alexnet_jax.tasks.base import Task
 from alexnet_jax.tasks.classification import classification
 from alexnet_jax.tasks.detection import detection

@@ -1,20 +1,17 @@
-"""A run's settings as frozen dataclasses: the command line's options, JSON both ways.
+"""A run's settings as frozen dataclasses: the command line's options.
 
 Pure code takes plain arguments and never a Config; only what assembles a run reads it.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
-import types
-import typing
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from alexnet_jax.data.augment import Augment
 from alexnet_jax.optim.schedules import Schedule, steps
+from alexnet_jax.settings import flat
 
 PRECISIONS = ("float32", "bfloat16", "exact")
 
@@ -283,72 +280,14 @@ MAY_CHANGE = (
 )
 
 
-def to_json(config: Any) -> dict:
-    """Plain dict of a config."""
-    return dataclasses.asdict(config)
-
-
-def from_json(data: dict, kind: type = Config) -> Any:
-    """The config that `to_json` wrote, also after JSON has turned its tuples into lists.
-
-    Fields that the data lacks keep their defaults; raises ValueError on fields that do not exist.
-    """
-    types_of = typing.get_type_hints(kind)
-    if unknown := sorted(set(data) - set(types_of)):
-        raise ValueError(f"{kind.__name__} has no field {', '.join(unknown)}")
-    return kind(**{name: _revive(value, types_of[name]) for name, value in data.items()})
-
-
 def differences(begun: Config, now: Config) -> list[str]:
     """What `now` asks for otherwise than the run began with, and must not: "field: old -> new"."""
     allowed = set(MAY_CHANGE)
     if now.schedule.depends_on_total:
         allowed.remove("epochs")  # the schedule ends with them
-    old, new = dict(_flat(begun)), dict(_flat(now))
+    old, new = dict(flat(begun)), dict(flat(now))
     return [
         f"{name}: {old[name]!r} -> {new[name]!r}"
         for name in sorted(old)
         if name not in allowed and old[name] != new[name]
     ]
-
-
-def parse_rules(lines: tuple[str, ...]) -> tuple:
-    """("^head/ lr_mult=10 l2=0",) -> (("^head/", {"lr_mult": 10.0, "l2": 0.0}),)."""
-    entries = []
-    for line in lines:
-        pattern, *settings = line.split() or [""]
-        if not settings or any("=" not in s for s in settings):
-            raise ValueError(
-                f'the rule {line!r} is not of the form "REGEX SETTING=VALUE ...", '
-                'such as "^head/ lr_mult=10"'
-            )
-        pairs = (s.split("=", 1) for s in settings)
-        entries.append((pattern, {key: _rule_value(key, value) for key, value in pairs}))
-    return tuple(entries)
-
-
-def _rule_value(key: str, text: str) -> Any:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    try:
-        return int(text) if key == "shard" else float(text)
-    except ValueError:
-        raise ValueError(f"rule setting {key}={text}: expected a number, true or false") from None
-
-
-def _revive(value: Any, kind: Any) -> Any:
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return from_json(value, kind)
-    arms = typing.get_args(kind) if isinstance(kind, types.UnionType) else (kind,)
-    if isinstance(value, list) and any(typing.get_origin(arm) is tuple for arm in arms):
-        return tuple(value)
-    return value
-
-
-def _flat(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """("optimizer.momentum", 0.9) of every setting."""
-    for name, value in vars(settings).items():
-        if dataclasses.is_dataclass(value):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.config import to_json
 from alexnet_jax.data.decode import decode_rgb
 from alexnet_jax.data.loader import framing
 from alexnet_jax.data.preprocess import center_crop
@@ -25,6 +24,7 @@ from alexnet_jax.report.command import changed
 from alexnet_jax.report.examples import Example
 from alexnet_jax.report.page import Mistake, RunSummary, page
 from alexnet_jax.report.transfer import TransferSummary
+from alexnet_jax.settings import to_json
 from alexnet_jax.train.checkpoint import Checkpoints
 from alexnet_jax.train.loop import EPOCH_LIMIT, Position
 from alexnet_jax.train.run import RunFolder

@@ -13,11 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from alexnet_jax.assemble import make_net, make_task
-from alexnet_jax.config import Config, from_json
+from alexnet_jax.config import Config
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.leaves import differences, named_leaves
 from alexnet_jax.models import spec as specs
 from alexnet_jax.models.alexnet import AlexNet
+from alexnet_jax.settings import from_json
 from alexnet_jax.tasks.base import Task
 from alexnet_jax.train.checkpoint import load_arrays, read_meta, steps_in
 from alexnet_jax.train.state import TrainState
@@ -71,7 +72,7 @@ def load(path: str | Path, which: str = "best") -> Restored:
     """
     folder, step = find_checkpoint(path, which)
     meta, arrays = read_meta(folder, step), load_arrays(folder, step)
-    config = from_json(meta["config"])
+    config = from_json(meta["config"], Config)
     arrays = jax.tree.map(jnp.asarray, {**arrays, "opt_state": None})
     return Restored(
         path=folder / str(step),
@@ -120,7 +121,7 @@ def given(path: str) -> Given:
         )
     folder, step = find_checkpoint(path)
     meta, arrays = read_meta(folder, step), load_arrays(folder, step)
-    stopper, config = meta["stopper"], from_json(meta["config"])
+    stopper, config = meta["stopper"], from_json(meta["config"], Config)
     best = {config.stopping.monitor: stopper["best"]} if stopper["best_step"] == step else {}
     return Given(
         make_net(specs.from_json(meta["spec"]), config.run.precision),

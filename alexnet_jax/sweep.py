@@ -12,7 +12,6 @@ afterwards where it would have stopped.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
@@ -28,6 +27,7 @@ from alexnet_jax.data.loader import training_batches
 from alexnet_jax.optim.methods import method
 from alexnet_jax.parts import Parts, evaluate_split, make_parts, placed, score_split
 from alexnet_jax.restored import given, initial_state
+from alexnet_jax.settings import changed, value_of
 from alexnet_jax.train.evaluate import add
 from alexnet_jax.train.loop import crosses, named, parted
 from alexnet_jax.train.parallel import AXIS
@@ -120,32 +120,6 @@ def _outcomes(
             yield from _train(parts, members, splits, _at_once if together else _alone)
 
 
-def changed(config: Config, case: Mapping[str, Any]) -> Config:
-    """The config with changes by name; raises ValueError for a name that is none, with the nearest.
-
-    {"optimizer.l2": 1e-4} changes a field of a field.
-    """
-    for name, value in case.items():
-        *path, last = name.split(".")
-        holders = [config]
-        for part in path:
-            holders.append(_field(holders[-1], part, name))
-        _field(holders[-1], last, name)
-        for holder, part in zip(reversed(holders), [last, *reversed(path)], strict=True):
-            value = dataclasses.replace(holder, **{part: value})
-        config = value
-    return config
-
-
-def _field(settings: Any, part: str, name: str) -> Any:
-    known = [f.name for f in dataclasses.fields(settings)] if hasattr(settings, "__dict__") else []
-    if part not in known:
-        near = difflib.get_close_matches(part, known, n=1, cutoff=0.0)
-        hint = f"; did you mean {near[0]!r} for {part!r}?" if near else ""
-        raise ValueError(f"no setting is called {name!r}{hint}")
-    return getattr(settings, part)
-
-
 def _program(config: Config) -> Config:
     """The config without the numbers that are arrays: equal ones share a compiled program."""
     given = {name for name, value in _arrays(config).items() if value is not None}
@@ -153,12 +127,7 @@ def _program(config: Config) -> Config:
 
 
 def _arrays(config: Config) -> dict[str, float | None]:
-    values = {}
-    for name in ARRAYS:
-        value: Any = config
-        for part in name.split("."):
-            value = getattr(value, part)
-        values[name] = value
+    values = {name: value_of(config, name) for name in ARRAYS}
     if config.optimizer.name != "sgd":
         values["optimizer.momentum"] = None  # fixed in the program: only ours reads it as an array
     return values

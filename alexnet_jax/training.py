@@ -16,7 +16,7 @@ from importlib.util import find_spec
 
 import jax
 
-from alexnet_jax.config import Config, differences, from_json, to_json
+from alexnet_jax.config import Config, differences
 from alexnet_jax.data.loader import Reader
 from alexnet_jax.data.sources.base import Source
 from alexnet_jax.models import spec as specs
@@ -35,6 +35,7 @@ from alexnet_jax.parts import (
 )
 from alexnet_jax.report.against import read_run
 from alexnet_jax.restored import given, initial_state
+from alexnet_jax.settings import from_json, to_json
 from alexnet_jax.train import early_stopping
 from alexnet_jax.train.checkpoint import Checkpoints, steps_in
 from alexnet_jax.train.early_stopping import Reason, Stopper
@@ -272,7 +273,7 @@ def _check_monitor(parts: Parts) -> None:
 
 
 def _check_same(config: Config, source: Source, meta: dict, folder: RunFolder) -> None:
-    changed = differences(from_json(meta["config"]), config)
+    changed = differences(from_json(meta["config"], Config), config)
     if meta["data"]["fingerprint"] != source.fingerprint:
         changed.append(f"the content of {source.name} (fingerprint)")
     if changed:

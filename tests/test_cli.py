@@ -205,6 +205,16 @@ def test_the_module_is_a_program(tmp_path):
     assert len(done.stderr.splitlines()) == 1
 
 
+def test_a_reader_that_has_seen_enough_is_no_error():
+    """`... train --help | head -1`, with a reader that closes at once."""
+    command = [sys.executable, "-m", "alexnet_jax", "train", "--help"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert process.returncode == 141 and said == ""
+
+
 def test_inspect_as_json_is_json(told, capsys):
     run = Path(__file__).parent / "train" / "format_1" / "run"
     assert main(["inspect", str(run), "--format", "json"]) == 0

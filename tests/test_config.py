@@ -20,11 +20,10 @@ from alexnet_jax.config import (
     Schedule,
     Stopping,
     differences,
-    from_json,
-    parse_rules,
-    to_json,
 )
+from alexnet_jax.optim.rules import parse_rules
 from alexnet_jax.recipes import NAMES, recipe
+from alexnet_jax.settings import changed, from_json, to_json
 
 # Every kind of value that JSON would change: tuples, None, nested dataclasses, a dict, a union.
 FULL = Config(
@@ -38,27 +37,20 @@ FULL = Config(
 )
 
 
-def changed(config: Config, name: str, value: object) -> Config:
-    group, _, field = name.rpartition(".")
-    if not group:
-        return replace(config, **{field: value})
-    return replace(config, **{group: replace(getattr(config, group), **{field: value})})
-
-
 @pytest.mark.parametrize("config", [*map(recipe, NAMES), FULL], ids=[*NAMES, "full"])
 def test_comes_back_from_json(config):
-    again = from_json(json.loads(json.dumps(to_json(config))))
+    again = from_json(json.loads(json.dumps(to_json(config))), Config)
     assert again == config
     hash((again.model, again.schedule, again.augment, again.input))  # no list is left
     assert differences(config, again) == []
 
 
 def test_a_field_that_lacks_keeps_its_default_and_an_unknown_one_is_refused():
-    assert from_json({"seed": 3, "run": {"keep": 5}}) == Config(seed=3, run=Run(keep=5))
+    assert from_json({"seed": 3, "run": {"keep": 5}}, Config) == Config(seed=3, run=Run(keep=5))
     with pytest.raises(ValueError, match="Config has no field lerning_rate"):
-        from_json({"lerning_rate": 0.1})
+        from_json({"lerning_rate": 0.1}, Config)
     with pytest.raises(ValueError, match="Optimizer has no field momentums"):
-        from_json({"optimizer": {"momentums": 0.1}})
+        from_json({"optimizer": {"momentums": 0.1}}, Config)
 
 
 def test_every_setting_that_may_change_exists_and_may():
@@ -69,13 +61,13 @@ def test_every_setting_that_may_change_exists_and_may():
     assert set(values) == set(MAY_CHANGE)
     now = Config()
     for name, value in values.items():
-        now = changed(now, name, value)
+        now = changed(now, {name: value})
         assert differences(Config(), now) == []
 
 
 def test_every_other_difference_is_told():
     now = Config(seed=4, optimizer=Optimizer(momentum=0.5, extra={"b2": 0.9}), patience=1)
-    now = changed(now, "augment.scale", (0.5, 1.0))
+    now = changed(now, {"augment.scale": (0.5, 1.0)})
     assert differences(Config(), now) == [
         "augment.scale: (0.08, 1.0) -> (0.5, 1.0)",
         "optimizer.extra: {} -> {'b2': 0.9}",
@@ -155,7 +147,7 @@ def test_a_rule_that_cannot_be_read_is_shown(rule, said):
 def test_a_value_out_of_range_is_refused_by_name(name, values):
     for value in values:
         with pytest.raises(ValueError) as refusal:
-            changed(Config(), name, value)
+            changed(Config(), {name: value})
         assert str(value) in str(refusal.value)
         if name not in ("schedule.name", "run.evaluate_every"):  # told as schedule and duration
             assert name.rpartition(".")[2] in str(refusal.value)

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from alexnet_jax.config import Augment, Config, Input, Model, Optimizer, Run
-from alexnet_jax.sweep import changed, sweep
+from alexnet_jax.settings import changed
+from alexnet_jax.sweep import sweep
 from alexnet_jax.training import train
 
 

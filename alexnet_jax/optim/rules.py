@@ -194,3 +194,27 @@ def _setting(pattern: str, key: str, value: Any) -> Any:
             "use frozen=True to keep parameters as they are."
         )
     return float(value)
+
+
+def parse_rules(lines: tuple[str, ...]) -> tuple:
+    """("^head/ lr_mult=10 l2=0",) -> (("^head/", {"lr_mult": 10.0, "l2": 0.0}),)."""
+    entries = []
+    for line in lines:
+        pattern, *settings = line.split() or [""]
+        if not settings or any("=" not in s for s in settings):
+            raise ValueError(
+                f'the rule {line!r} is not of the form "REGEX SETTING=VALUE ...", '
+                'such as "^head/ lr_mult=10"'
+            )
+        pairs = (s.split("=", 1) for s in settings)
+        entries.append((pattern, {key: _rule_value(key, value) for key, value in pairs}))
+    return tuple(entries)
+
+
+def _rule_value(key: str, text: str) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    try:
+        return int(text) if key == "shard" else float(text)
+    except ValueError:
+        raise ValueError(f"rule setting {key}={text}: expected a number, true or false") from None

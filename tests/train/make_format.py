@@ -13,11 +13,12 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 
-from alexnet_jax.config import Config, Input, Optimizer, to_json
+from alexnet_jax.config import Config, Input, Optimizer
 from alexnet_jax.data.preprocess import Preprocessing, preprocess
 from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.models.spec import Conv, Spec
 from alexnet_jax.optim.chain import optimizer
+from alexnet_jax.settings import to_json
 from alexnet_jax.tasks.classification import classification
 from alexnet_jax.train import early_stopping
 from alexnet_jax.train.checkpoint import Checkpoints
