@@ -31,7 +31,7 @@ for value in values:
     pathlib.Path("log").open("a").write(value + "\\n")
     command = " ".join(sys.argv)
     file.write_text(json.dumps({"environment": {"command": command}, "rows": rows}))
-page = f"# How | many?\\n\\nThere are {len(rows)}.\\n\\n![It](figure.png)\\n\\n"
+page = f"# How | many?\\n\\nThere are {len(rows)}, or 1.5 x 2. More is told.\\n\\n![It](figure.png)\\n\\n"
 (out / "README.md").write_text(page + f"`{sys.argv[0]}`: {len(rows)} networks, fast.\\n")
 """
 
@@ -73,11 +73,11 @@ def test_all_are_run_anew_with_the_options_of_their_pages(root):
     assert done.returncode == 0, done.stderr
     told = table(root / "runs" / "reproduced" / "README.md")
     assert told["counted"] == [
-        "There are 3.",
+        "There are 3, or 1.5 x 2.",
         '<img src="counted/figure.png" width="240" alt="counted">',
         "`experiments/counting.py --values 1 2 3 --out runs/reproduced/counted`",
     ]
-    assert told["new"][0] == "There are 2."  # which has no page yet: its defaults
+    assert told["new"][0] == "There are 2, or 1.5 x 2."  # which has no page yet: its defaults
     assert "sharing" not in done.stdout and set(told) == {"counted", "foreign", "new"}
     assert (root / "log").read_text().split() == ["1", "2", "3", "1", "2"]
     assert (
@@ -95,7 +95,7 @@ def test_what_needs_files_of_the_users_is_left_out_until_it_is_given_them(root):
     (root / "mine.npz").touch()
     done = reproduce(root, "--only", "foreign", "--give", "foreign", "--source mine.npz --values 7")
     told = table(root / "runs/reproduced/README.md")["foreign"]
-    assert told[0] == "There are 1." and "theirs" not in told[2]
+    assert told[0] == "There are 1, or 1.5 x 2." and "theirs" not in told[2]
     assert "--source mine.npz" in told[2] and "--values 7" in told[2]
 
 
@@ -107,7 +107,7 @@ def test_a_stop_goes_on_with_what_is_missing_and_is_not_taken_for_a_whole(root):
     (root / "stop").unlink()
     assert reproduce(root, "--only", "counted").returncode == 0
     assert (root / "log").read_text().split() == ["1", "2", "3"]
-    assert table(root / "runs/reproduced/README.md")["counted"][0] == "There are 3."
+    assert table(root / "runs/reproduced/README.md")["counted"][0] == "There are 3, or 1.5 x 2."
 
 
 def test_a_page_from_before_further_rows_is_not_finished(root):
@@ -135,6 +135,10 @@ def test_a_list_runs_nothing_and_unknown_names_are_refused(root):
     done = reproduce(root, "--list")
     assert "counted: experiments/counting.py --values 1 2 3 --out runs/" in done.stdout
     assert not (root / "log").exists() and not (root / "runs").exists()
+    done = reproduce(root, "--out", "docs/experiments", "--table")
+    assert not (root / "log").exists()
+    told = table(root / "docs/experiments/README.md")
+    assert told["counted"][0] == told["foreign"][0] == "not finished: 1 rows"
     done = reproduce(root, "--only", "count")
     assert done.returncode == 1
     assert "no experiment 'count'; there are counted, foreign, new" in done.stderr
