@@ -31,7 +31,8 @@ for value in values:
     pathlib.Path("log").open("a").write(value + "\\n")
     command = " ".join(sys.argv)
     file.write_text(json.dumps({"environment": {"command": command}, "rows": rows}))
-page = f"# How | many?\\n\\nThere are {len(rows)}, or 1.5 x 2. More is told.\\n\\n![It](figure.png)\\n\\n"
+answer = f"There are {len(rows)}, or 1.5 x 2. More is told."
+page = f"# How | many?\\n\\n{answer}\\n\\n![It](figure.png)\\n\\n"
 (out / "README.md").write_text(page + f"`{sys.argv[0]}`: {len(rows)} networks, fast.\\n")
 """
 
