@@ -45,9 +45,9 @@ METHODS = {
     "RMSprop": Method(0.001, Optimizer("rmsprop"), GREEN, ":"),
     "Adam": Method(0.001, Optimizer("adam"), GREEN),
     "AdamW": Method(0.001, Optimizer("adamw", decay=0.01), GREEN, "--"),
-    "LAMB": Method(0.01, Optimizer("lamb"), PURPLE),
-    "LARS": Method(10.0, Optimizer("lars", momentum=0.9), PURPLE, "--"),
-    "Lion": Method(0.0001, Optimizer("lion"), ORANGE),
+    "LAMB": Method(0.001, Optimizer("lamb"), PURPLE),
+    "LARS": Method(3.0, Optimizer("lars", momentum=0.9), PURPLE, "--"),
+    "Lion": Method(0.0003, Optimizer("lion"), ORANGE),
     "Muon": Method(0.003, Optimizer("muon"), ORANGE, "--"),
 }
 BASELINE = "momentum"  # that of AlexNet

@@ -42,8 +42,8 @@ def optimizer_rows():
         row("momentum", 0.3, 0, 0.50, diverged_at=7),
         row("Adam", 0.001, 0, 0.72, loss=0.60),
         row("Adam", 0.01, 0, 0.78, loss=0.52),
-        row("Lion", 0.0001, 0, 0.5, diverged_at=3),
-        row("Lion", 0.001, 0, 0.5, loss=math.nan),
+        row("Lion", 0.0003, 0, 0.5, diverged_at=3),
+        row("Lion", 0.003, 0, 0.5, loss=math.nan),
         row("momentum", 0.03, 1, 0.66),
         row("Adam", 0.01, 1, 0.5, diverged_at=90),
     ]
