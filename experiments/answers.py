@@ -117,6 +117,22 @@ def compared(first: np.ndarray, second: np.ndarray) -> str:
     return difference(first, second) + ("" if shown(first, second) else ", not shown")
 
 
+def survivors(shares: Mapping[int, float], count: int) -> str:
+    """The spread of {seed: share} of those of `count` networks that did not diverge, in words."""
+    if not shares:
+        return "diverged"
+    lost = count - len(shares)
+    told = spread(np.array(list(shares.values())))
+    return told + (f", {lost} of {count} diverged" if lost else "")
+
+
+def paired(first: Mapping[int, float], second: Mapping[int, float]) -> str:
+    """`compared` for the seeds that both {seed: share} have; "" where there are none."""
+    seeds = sorted(set(first) & set(second))
+    ours, theirs = (np.array([shares[seed] for seed in seeds]) for shares in (first, second))
+    return compared(ours, theirs) if seeds else ""
+
+
 def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A Markdown table, its first column to the left."""
     rows = [header, [":--", *["--:"] * (len(header) - 1)], *lines]

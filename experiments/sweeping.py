@@ -74,17 +74,21 @@ def run_sweep(
     *,
     splits: Sequence[str] = ("validation", "test"),
     evaluations: int = 20,
+    networks: int | None = None,
+    free: Sequence[str] = (),
 ) -> tuple[list[Row], int]:
     """Train every case with the base's settings and `changes(**case)`: (rows, updates of each).
 
     A row is {**case, "diverged_at", "curve": {metric: [value of each evaluation]}, and the last
     value of every metric}; it has no metrics where the case diverged before its first evaluation.
-    How many updates fit is measured once, and kept in results.json for when a killed sweep goes on.
+    How many updates fit is measured once, and kept in results.json for when a killed sweep goes on;
+    `networks` is how many there will be where a second sweep follows into the same folder. `free`
+    are the options that the rows do not depend on, besides those that no row does.
     """
     folder = Path(options.out)
-    updates = settings_of(folder).get("updates") or fitting(options, base, len(cases))
+    updates = settings_of(folder).get("updates") or fitting(options, base, networks or len(cases))
     config = lasting(base, updates, evaluations)
-    free = ("out", "seeds", "minutes")
+    free = ("out", "seeds", "minutes", *free)
     settings = {name: value for name, value in asdict(options).items() if name not in free}
 
     def measure(missing: list[Mapping[str, Any]]) -> Iterator[tuple[int, dict]]:
@@ -99,25 +103,31 @@ def run_sweep(
 
 
 def lasting(config: Config, updates: int, evaluations: int = 20) -> Config:
-    """The config for so many updates, evaluated so many times."""
+    """The config for so many updates, evaluated so many times.
+
+    Both are counted in images, so that a case with another batch size sees and is judged after as
+    many of them.
+    """
     images = config.input.examples or _images(config)
-    every = max(1, updates // evaluations)
+    every = max(1, updates // evaluations) * config.batch_size
     epochs = updates * config.batch_size / images
-    return replace(config, epochs=epochs, run=replace(config.run, evaluate_every=f"{every} steps"))
+    return replace(
+        config, epochs=epochs, run=replace(config.run, evaluate_every=f"{every} examples")
+    )
 
 
 def fitting(options: Sweeping, config: Config, networks: int) -> int:
     """Updates of each network, as measured on this machine and told."""
     parts = make_parts(lasting(config, options.updates))
     state, batches = parts.create(), train_batches(parts, 0)
-    for trial in range(TRIAL + 2):
-        if trial == 2:  # the first compiles
-            jax.block_until_ready(state)
-            start = time.monotonic()
-        state, _ = parts.stages[0].step(state, next(batches))
-    jax.block_until_ready(state)
+    times = []
+    for _ in range(TRIAL + 2):
+        batch, start = next(batches), time.monotonic()
+        state, _ = parts.stages[0].step(state, batch)
+        jax.block_until_ready(state)
+        times.append(time.monotonic() - start)
     batches.close()
-    step = (time.monotonic() - start) / TRIAL
+    step = min(times)  # the first compiles; what else runs here only ever adds
     most = options.updates * (10 if options.full else 1)
     fit = most if options.full else int(options.minutes * 60 / networks / step)
     updates = max(min(most, fit) // 20 * 20, 40)

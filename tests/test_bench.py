@@ -245,6 +245,28 @@ def test_a_start_that_fails_says_what_the_command_said(tmp_path):
     assert done.returncode == 1 and "nowhere" in done.stderr and "ended before" in done.stderr
 
 
+def test_a_population_is_timed_beside_its_members(tmp_path):
+    file = tmp_path / "rows.json"
+    size = ("--members", 2, "--batch", 2, "--rounds", 3, "--steps", 2, "--updates", 10)
+    done = script("bench_population", *size, "--json", file)
+    assert done.returncode == 0, done.stderr[-4000:]
+    ((shown,),) = tables(done.stdout)
+    (row,) = json.loads(file.read_text())["rows"]
+    assert (shown["members"], shown["n"]) == ("2", "3")
+    pairs = zip(row["seconds"]["one_by_one"], row["seconds"]["at_once"], strict=True)
+    assert row["ratio"] == pytest.approx(sorted(a / b for a, b in pairs)[1])
+    # 2 members, 2 steps of each and 2 images a step
+    for name in ("one_by_one", "at_once"):
+        assert row[name] == pytest.approx(8 / sorted(row["seconds"][name])[1])
+    # 2 members of 10 steps of 2 images, and one compilation or one for each of them
+    training = 40 / row["one_by_one"]
+    assert row["sweep_one_by_one"] == pytest.approx(row["compile_one"] + training)
+    assert row["sweep_anew"] == pytest.approx(2 * row["compile_one"] + training)
+    assert row["sweep_at_once"] == pytest.approx(row["compile_at_once"] + 40 / row["at_once"])
+    assert row["gain"] == pytest.approx(row["sweep_one_by_one"] / row["sweep_at_once"])
+    assert min(row["compile_one"], row["compile_at_once"]) > 0.1  # no cache has them
+
+
 # ---- GPU and traces ------------------------------------------------------------------------------
 
 

@@ -20,6 +20,21 @@ def test_shares_and_differences_in_words():
     assert mixed == "10.0 points more (-10.0 to 30.0, n = 2)"
 
 
+def test_what_is_shown_has_one_sign_in_all_pairs_and_more_than_one_of_them():
+    first, second = {0: 0.6, 1: 0.8, 2: 0.9}, {0: 0.5, 1: 0.5}
+    assert answers.paired(first, second) == "20.0 points more (10.0 to 30.0, n = 2)"
+    assert answers.paired(second, first) == "20.0 points fewer (10.0 to 30.0, n = 2)"
+    for other in ({0: 0.5, 1: 0.9}, {0: 0.6, 1: 0.8}, {0: 0.5}):
+        assert answers.paired(first, other).endswith(": no difference is shown")
+    assert answers.paired(first, {3: 0.5}) == "" == answers.paired({}, {})
+
+
+def test_shares_are_told_with_how_many_diverged():
+    assert answers.survivors({0: 0.5, 2: 0.7}, 3) == "60.0 % (50.0 to 70.0), 1 of 3 diverged"
+    assert answers.survivors({0: 0.5}, 1) == "50.0 %"
+    assert answers.survivors({}, 3) == "diverged"
+
+
 def test_rows_are_chosen_by_their_case():
     rows = [{"m": "a", "seed": s, "accuracy": s / 10} for s in range(3)]
     rows += [{"m": "b", "seed": 0, "accuracy": 1.0}]
