@@ -34,6 +34,8 @@ def figure(
     for axis in panels.flat:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(frameon=False, fontsize=10)
     return figure
 
 
@@ -54,7 +56,6 @@ def _curve(axis: Axes, row: Row, metric: str, stops: Sequence[Stop]) -> None:
     axis.set_xlabel("updates")
     axis.set_ylabel("right answers, %" if metric == "top1" else "cross-entropy")
     axis.set_title(f"One network, stopped by validation/{metric}", loc="left", weight="bold")
-    axis.legend(frameon=False, fontsize=10)
 
 
 def _patience(axis: Axes, rows: Sequence[Row], swept: Swept) -> None:
@@ -81,7 +82,6 @@ def _patience(axis: Axes, rows: Sequence[Row], swept: Swept) -> None:
     updates.set_ylim(bottom=0)
     updates.spines["top"].set_visible(False)
     axis.set_title("How much patience", loc="left", weight="bold")
-    axis.legend(frameon=False, fontsize=10)
 
 
 def _noise(axis: Axes, noise: Mapping[int, Any]) -> None:
@@ -102,4 +102,3 @@ def _noise(axis: Axes, noise: Mapping[int, Any]) -> None:
     axis.set_xlabel("validation images that an evaluation asks")
     axis.set_ylabel("right answers where it restores, %")
     axis.set_title("A noisy metric", loc="left", weight="bold")
-    axis.legend(frameon=False, fontsize=10)

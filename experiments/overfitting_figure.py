@@ -41,6 +41,8 @@ def figure(tuned: Sequence[Row], rows: Sequence[Row], order: Sequence[str]) -> F
     for axis in panels.flat:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(frameon=False, fontsize=9)
     return figure
 
 
@@ -62,7 +64,6 @@ def _curves(axis: Axes, rows: Sequence[Row], metric: str) -> None:
     if metric == "top1":
         axis.set_title("Training and validation", loc="left", weight="bold")
         axis.set_ylabel("right answers, %")
-        axis.legend(frameon=False, fontsize=9)
     else:
         axis.set_title("Their loss", loc="left", weight="bold")
         axis.set_ylabel("cross-entropy")
@@ -98,7 +99,6 @@ def _strengths(axis: Axes, tuned: Sequence[Row]) -> None:
     axis.set_xticks(range(1, 4), ["weakest", "", "strongest"])
     axis.set_title("Each at several strengths", loc="left", weight="bold")
     axis.set_ylabel("right in validation, %, one seed")
-    axis.legend(frameon=False, fontsize=8, ncols=2)
 
 
 def _histogram(axis: Axes, tuned: Sequence[Row], rows: Sequence[Row]) -> None:
@@ -119,7 +119,6 @@ def _histogram(axis: Axes, tuned: Sequence[Row], rows: Sequence[Row]) -> None:
     axis.set_xticks(range(-6, 1), [f"$10^{{{n}}}$" for n in range(-6, 1)])
     axis.set_ylabel("share of all weights, %")
     axis.set_title("How large the weights are", loc="left", weight="bold")
-    axis.legend(frameon=False, fontsize=9)
 
 
 def _zeros(axis: Axes, tuned: Sequence[Row]) -> None:
@@ -139,4 +138,3 @@ def _zeros(axis: Axes, tuned: Sequence[Row]) -> None:
     axis.set_xticks(range(1, 4), ["weakest", "", "strongest"])
     axis.set_ylabel("share of all weights, %")
     axis.set_title("Zeros", loc="left", weight="bold")
-    axis.legend(frameon=False, fontsize=9)

@@ -24,6 +24,8 @@ def figure(rows: Sequence[Row], starts: Sequence[Row]) -> Figure:
     for axis in (wide, deep, start):
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(frameon=False, fontsize=11)
     if rows:
         shared = [100 * values(rows, f"{split}/top1") for split in ("seen", "test")]
         low, high = np.min(shared), np.max(shared)
@@ -49,7 +51,6 @@ def _capacity(axis: Axes, rows: Sequence[Row], varied: str, size: str) -> None:
     axis.set_xlabel(f"{size.replace('_', '-')} (at each point: {varied})", fontsize=12)
     axis.set_ylabel("right answers, %", fontsize=12)
     axis.set_title(f"More {varied}", loc="left", weight="bold", fontsize=13)
-    axis.legend(frameon=False, fontsize=12, loc="lower right")
 
 
 def _starts(axis: Axes, starts: Sequence[Row]) -> None:
@@ -64,4 +65,3 @@ def _starts(axis: Axes, starts: Sequence[Row]) -> None:
     axis.set_xlabel("updates", fontsize=12)
     axis.set_ylabel("right in test, %", fontsize=12)
     axis.set_title("A better start", loc="left", weight="bold", fontsize=13)
-    axis.legend(frameon=False, fontsize=12, loc="lower right")
