@@ -120,7 +120,7 @@ def finding(first: np.ndarray, second: np.ndarray) -> str:
     includes zero, or nothing is left to compare."""
     if not len(first):
         return "no difference shown (nothing to compare)"
-    points = 100 * (first - second)
+    points = np.round(100 * (first - second), 1)  # as they are told
     if points.min() > 0 or points.max() < 0:
         return difference(first, second)
     return (
