@@ -26,7 +26,8 @@ from alexnet_jax.cache import keep_compiled
 from alexnet_jax.config import Config
 from alexnet_jax.models.spec import multiply_adds
 from alexnet_jax.parts import make_parts
-from alexnet_jax.sweep import Outcome, changed, sweep
+from alexnet_jax.settings import changed
+from alexnet_jax.sweep import Outcome, sweep
 from alexnet_jax.weights import Weights, write
 
 
