@@ -228,7 +228,7 @@ def page(options: Options, base: Config, tuned: list[Row], rows: list[Row], upda
         "initializations and orders of the same images.",
         markdown_table(header, lines),
         *([f"Diverged at every strength, or on every seed: {', '.join(lost)}."] if lost else []),
-        "Strengths were chosen by validation on another seed (the panel below on the left). "
+        "Strengths were chosen by validation on another seed (the panel in the middle below). "
         f"Early stopping is that of a run: the evaluation with the best validation until "
         f"{patience} in a row were no better; it trains nothing of its own. All together is "
         f"{', '.join(COMBINED)} and early stopping, at a share of the best strength of each.",
