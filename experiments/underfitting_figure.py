@@ -46,9 +46,12 @@ def _capacity(axis: Axes, rows: Sequence[Row], varied: str, size: str) -> None:
             axis.plot([place] * len(each), each, ".", color=colour, alpha=0.5)
     for place, value in points:
         top = 100 * max(values(rows, "seen/top1", **{varied: value}))
-        axis.annotate(f"{value:g}", (place, top), (0, 7), textcoords="offset points", ha="center")
-    axis.set_xscale("log")
-    axis.set_xlabel(f"{size.replace('_', '-')} (at each point: {varied})", fontsize=12)
+        axis.annotate(f"×{value:g}", (place, top), (0, 7), textcoords="offset points", ha="center")
+    if varied == "width":
+        axis.set_xscale("log")
+    axis.set_xlabel(
+        f"{size.replace('_', '-')} (at each point: the factor of {varied})", fontsize=12
+    )
     axis.set_ylabel("right answers, %", fontsize=12)
     axis.set_title(f"More {varied}", loc="left", weight="bold", fontsize=13)
 
