@@ -49,7 +49,7 @@ class Remedy:
 REMEDIES = {
     "dropout": Remedy((0.25, 0.5, 0.75), lambda s: {"model.dropout_rate": s}),
     "L2, loss term": Remedy(
-        (0.01, 0.03, 0.1), lambda s: {"optimizer.l2": s, "optimizer.l2_form": "loss"}
+        (0.01, 0.03, 0.1, 0.3), lambda s: {"optimizer.l2": s, "optimizer.l2_form": "loss"}
     ),
     "L2, coupled": Remedy((0.01, 0.03, 0.1), lambda s: {"optimizer.l2": s}),
     "L2, decoupled": Remedy((0.1, 0.3, 1.0), lambda s: {"optimizer.decay": s}),
@@ -231,7 +231,9 @@ def page(options: Options, base: Config, tuned: list[Row], rows: list[Row], upda
         "Strengths were chosen by validation on another seed (the panel in the middle below). "
         f"Early stopping is that of a run: the evaluation with the best validation until "
         f"{patience} in a row were no better; it trains nothing of its own. All together is "
-        f"{', '.join(COMBINED)} and early stopping, at a share of the best strength of each.",
+        f"{', '.join(COMBINED)} and early stopping, at a share of the best strength of each. "
+        "As a term of the loss L2 is clipped with the gradient, coupled it is added behind the "
+        "clipping, where the same strength pulls more.",
         weights_section(told),
     )
     return title, answer(options, told), figure(tuned, told, order), sections

@@ -93,10 +93,11 @@ def _strengths(axis: Axes, tuned: Sequence[Row]) -> None:
         of = chosen(trained(tuned), remedy=remedy)
         if of:
             scores = 100 * values(of, "validation/top1")
-            axis.plot(range(1, len(of) + 1), scores, "o-", color=colour, lw=1.8, label=remedy)
+            places = np.linspace(1, 4, len(of)) if len(of) > 1 else [1]
+            axis.plot(places, scores, "o-", color=colour, lw=1.8, label=remedy)
             top = int(scores.argmax())
-            axis.plot(top + 1, scores[top], "o", color=colour, ms=10)
-    axis.set_xticks(range(1, 4), ["weakest", "", "strongest"])
+            axis.plot(places[top], scores[top], "o", color=colour, ms=10)
+    axis.set_xticks(range(1, 5), ["weakest", "", "", "strongest"])
     axis.set_title("Each at several strengths", loc="left", weight="bold")
     axis.set_ylabel("right in validation, %, one seed")
 
