@@ -261,19 +261,29 @@ def answer(options: Options, rows: list[Row]) -> str:
     if alone:
         best = max(alone, key=lambda remedy: mean(rows, "test/top1", remedy))
         told.append(
-            f"Best alone in the test is {best}: {against_none(rows, 'test/top1', best)}, at a gap "
-            f"of {100 * mean(rows, 'gap', best):.1f} points."
+            f"Best alone in the test is {spoken(best)}: {against_none(rows, 'test/top1', best)}, "
+            f"at a gap of {100 * mean(rows, 'gap', best):.1f} points."
         )
-        better = [r for r in alone if shown(rows, r) > 0]
-        worse = [r for r in alone if shown(rows, r) < 0]
+        better = [spoken(r) for r in alone if shown(rows, r) > 0]
+        worse = [spoken(r) for r in alone if shown(rows, r) < 0]
+        unclear = [spoken(r) for r in alone if shown(rows, r) == 0]
         told.append(
             f"Better on every seed than without: {', '.join(better) or 'none'}"
             + (f"; worse on every seed: {', '.join(worse)}" if worse else "")
+            + (f"; not shown to be either: {', '.join(unclear)}" if unclear else "")
             + "."
         )
     if chosen(rows, remedy=TOGETHER):
-        told.append(f"All together get {against_none(rows, 'test/top1', TOGETHER)}.")
+        told.append(
+            f"All together get {against_none(rows, 'test/top1', TOGETHER)}, at a gap of "
+            f"{100 * mean(rows, 'gap', TOGETHER):.1f} points."
+        )
     return " ".join(told)
+
+
+def spoken(remedy: str) -> str:
+    """A remedy's name inside a list."""
+    return remedy.replace(",", "")
 
 
 def shown(rows: Sequence[Row], remedy: str) -> int:

@@ -36,13 +36,14 @@ def figure(tuned: Sequence[Row], rows: Sequence[Row], order: Sequence[str]) -> F
     _curves(panels[1, 0], rows, "loss")
     _gaps(panels[0, 1], rows, order)
     _strengths(panels[1, 1], tuned)
-    _histogram(panels[0, 2], tuned, rows)
+    _histogram(panels[0, 2], rows)
     _zeros(panels[1, 2], tuned)
     for axis in panels.flat:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
         if axis.get_legend_handles_labels()[0]:
-            axis.legend(frameon=False, fontsize=9)
+            place = {"loc": "upper right", "bbox_to_anchor": (1, 0.95)}  # below a curve at 100 %
+            axis.legend(frameon=False, fontsize=9, **(place if axis is panels[0, 0] else {}))
     return figure
 
 
@@ -102,20 +103,28 @@ def _strengths(axis: Axes, tuned: Sequence[Row]) -> None:
     axis.set_ylabel("right in validation, %, one seed")
 
 
-def _histogram(axis: Axes, tuned: Sequence[Row], rows: Sequence[Row]) -> None:
-    """Sizes of the weights: without a remedy, and at the strongest L1 that was tried."""
-    shown = chosen(rows, remedy=NONE)[:1]
-    for remedy in ("L2, coupled", SUBGRADIENT, PROXIMAL):
-        shown += chosen(trained(tuned), remedy=remedy)[-1:]
-    for row in shown:
-        counts = np.array(row["histogram"]["weights"], float)
-        total = counts.sum() / max(1 - row["weights/zero"], 1e-9)
+def _histogram(axis: Axes, rows: Sequence[Row]) -> None:
+    """Sizes of the weights of one network each, at the strengths that were best."""
+    shown = [
+        row
+        for remedy in (NONE, "L2, coupled", SUBGRADIENT, PROXIMAL)
+        for row in chosen(rows, remedy=remedy)[:1]
+    ]
+    counts = [np.array(row["histogram"]["weights"], float) for row in shown]
+    total = max(  # all have as many weights; those below the first bin are in no count
+        (
+            n.sum() / max(1 - row["weights/zero"], 1e-9)
+            for n, row in zip(counts, shown, strict=True)
+        ),
+        default=1.0,
+    )
+    for row, count in zip(shown, counts, strict=True):
         label, remedy = row["remedy"], row["remedy"]
         if remedy != NONE:
             label += f" {row['strength']:g}"
         if row["weights/zero"]:
             label += f" ({100 * row['weights/zero']:.0f} % are 0)"
-        axis.stairs(100 * counts / total, BINS, color=COLOURS[remedy], lw=2, label=label)
+        axis.stairs(100 * count / total, BINS, color=COLOURS[remedy], lw=2, label=label)
     axis.set_xlabel("size of a weight")
     axis.set_xticks(range(-6, 1), [f"$10^{{{n}}}$" for n in range(-6, 1)])
     axis.set_ylabel("share of all weights, %")
@@ -123,19 +132,20 @@ def _histogram(axis: Axes, tuned: Sequence[Row], rows: Sequence[Row]) -> None:
 
 
 def _zeros(axis: Axes, tuned: Sequence[Row]) -> None:
-    """Exact zeros and near ones over the strength of L1."""
-    for remedy in (SUBGRADIENT, PROXIMAL):
+    """Exact zeros and near ones at each strength of L1."""
+    looks = [
+        (remedy, name, what, alpha)
+        for remedy in (SUBGRADIENT, PROXIMAL)
+        for name, what, alpha in (("near_zero", "below 0.0001", 0.4), ("zero", "exactly 0", 1))
+    ]
+    for i, (remedy, name, what, alpha) in enumerate(looks):
         of = chosen(trained(tuned), remedy=remedy)
-        for name, style, what in (
-            ("near_zero", "o--", "below 0.0001"),
-            ("zero", "o-", "exactly 0"),
-        ):
-            if of:
-                shares = 100 * values(of, f"weights/{name}")
-                places = range(1, len(of) + 1)
-                axis.plot(
-                    places, shares, style, color=COLOURS[remedy], lw=2, label=f"{remedy}: {what}"
-                )
+        if of:
+            shares = 100 * values(of, f"weights/{name}")
+            places = np.arange(1, len(of) + 1) + 0.2 * (i - 1.5)
+            label = f"{remedy}: {what}"
+            bars = axis.bar(places, shares, 0.19, color=COLOURS[remedy], alpha=alpha, label=label)
+            axis.bar_label(bars, fmt="%.0f", fontsize=9)
     axis.set_xticks(range(1, 4), ["weakest", "", "strongest"])
     axis.set_ylabel("share of all weights, %")
-    axis.set_title("Zeros", loc="left", weight="bold")
+    axis.set_title("Zeros by the strength of L1", loc="left", weight="bold")

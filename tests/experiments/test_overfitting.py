@@ -89,11 +89,14 @@ def test_the_answer_is_what_the_rows_are():
         "Best alone in the test is dropout: 10.0 points more (10.0 to 10.0, n = 2), at a gap of "
         "15.0 points." in answer
     )
-    assert "Better on every seed than without: dropout." in answer
+    assert "Better on every seed than without: dropout; not shown" in answer
+    assert "not shown to be either: early stopping, L2 coupled." in answer
     # early stopping restores the last evaluation, which validates best: 0.6 and 0.7
     assert [r["test/top1"] for r in told if r["remedy"] == STOPPING] == [0.6, 0.7]
     # all together validate best at the first evaluation, at 0.5
-    assert answer.endswith("All together get 15.0 points fewer (10.0 to 20.0, n = 2).")
+    assert answer.endswith(
+        "All together get 15.0 points fewer (10.0 to 20.0, n = 2), at a gap of 0.0 points."
+    )
 
 
 def test_early_stopping_restores_the_test_score_of_the_best_validation():
