@@ -205,6 +205,8 @@ def answer(options: Options, rows: Sequence[Row], noise: Mapping[int, Noisy], co
             else "; that it rises from there on is not shown for every network."
         )
     )
+    top = [stop.best for stop in stops(rows, "validation/top1", None)]
+    told.append(f"Validation accuracy is highest after {span(at(rows, 'step', top))}.")
     for monitor in MONITORS:
         ends = stops(rows, monitor, options.shown)
         restored = [stop.best for stop in ends]

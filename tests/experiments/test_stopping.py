@@ -46,6 +46,7 @@ def test_the_page_says_what_the_curves_say():
     assert (
         "lowest after 20 (20 to 20) of 40 updates and by the end 2.5 (2.0 to 3.0) times" in answer
     )
+    assert "Validation accuracy is highest after 20 (20 to 20)." in answer
     assert (
         "Stopped by validation/top1 with patience 1, after 30 (30 to 30) updates, the restored "
         "network has 10.0 points more (10.0 to 10.0, n = 2) in the test than at the end, at a test "
