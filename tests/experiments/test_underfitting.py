@@ -77,6 +77,13 @@ def test_multiply_adds_at_another_size():
     assert multiply_adds(spec("small"), 32) == convs + 64 * 256 + 256 * 256 + 2560
 
 
+def test_data_that_cannot_be_reported_on_are_refused_before_anything_is_trained(tmp_path):
+    data = pictures(tmp_path / "A", ("dark", "bright"), 0)
+    with pytest.raises(ValueError, match="has no test images, .* it has train, validation"):
+        underfitting.main(underfitting.Options(data=data, out=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.slow
 def test_a_killed_experiment_is_completed_and_its_source_is_what_starts(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
