@@ -79,7 +79,7 @@ def test_multiply_adds_at_another_size():
 
 def test_data_that_cannot_be_reported_on_are_refused_before_anything_is_trained(tmp_path):
     data = pictures(tmp_path / "A", ("dark", "bright"), 0)
-    with pytest.raises(ValueError, match="has no test images, .* it has train, validation"):
+    with pytest.raises(ValueError, match=r"has no test images, .* it has train, validation"):
         underfitting.main(underfitting.Options(data=data, batch_size=4, out=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
 
