@@ -96,7 +96,7 @@ def _strengths(axis: Axes, tuned: Sequence[Row]) -> None:
             scores = 100 * values(of, "validation/top1")
             places = np.linspace(1, 4, len(of)) if len(of) > 1 else [1]
             axis.plot(places, scores, "o-", color=colour, lw=1.8, label=remedy)
-            top = int(scores.argmax())
+            top = int(np.lexsort((-values(of, "validation/loss"), scores))[-1])  # the one chosen
             axis.plot(places[top], scores[top], "o", color=colour, ms=10)
     axis.set_xticks(range(1, 5), ["weakest", "", "", "strongest"])
     axis.set_title("Each at several strengths", loc="left", weight="bold")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 from answers import Row, chosen, values
@@ -46,9 +47,18 @@ def _capacity(axis: Axes, rows: Sequence[Row], varied: str, size: str) -> None:
             axis.plot([place] * len(each), each, ".", color=colour, alpha=0.5)
     for place, value in points:
         top = 100 * max(values(rows, "seen/top1", **{varied: value}))
-        axis.annotate(f"×{value:g}", (place, top), (0, 7), textcoords="offset points", ha="center")
+        axis.annotate(
+            f"×{Fraction(value).limit_denominator(64)}",
+            (place, top),
+            (0, 7),
+            textcoords="offset points",
+            ha="center",
+        )
     if varied == "width":
         axis.set_xscale("log")
+    else:
+        axis.xaxis.set_major_formatter(lambda x, _: f"{x / 1e6:g} M")
+    axis.margins(x=0.08)
     axis.set_xlabel(
         f"{size.replace('_', '-')} (at each point: the factor of {varied})", fontsize=12
     )
