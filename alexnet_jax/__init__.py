@@ -14,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from alexnet_jax.attribution import occlusion, saliency
     from alexnet_jax.models.alexnet import AlexNet
     from alexnet_jax.models.deep_pose import DeepPose
     from alexnet_jax.models.detector import Detector
@@ -45,8 +46,10 @@ __all__ = [
     "early_stopping",
     "eval_step",
     "init_state",
+    "occlusion",
     "optimizer",
     "pose",
+    "saliency",
     "segmentation",
     "spec",
     "train_step",
@@ -66,8 +69,10 @@ _MODULES = {
     "early_stopping": "train.early_stopping",
     "eval_step": "train.step",
     "init_state": "train.state",
+    "occlusion": "attribution",
     "optimizer": "optim.chain",
     "pose": "tasks.pose",
+    "saliency": "attribution",
     "segmentation": "tasks.segmentation",
     "spec": "models.spec",
     "train_step": "train.step",

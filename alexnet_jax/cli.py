@@ -168,6 +168,9 @@ class Probe:
     """Different draws of so few images."""
     neighbours: int = 5
     """Nearest neighbours that vote."""
+    mirrored: bool = False
+    """Learn from every picture and its mirror image, and judge by the mean of both: for what looks
+    the same from left and right, as photographs of things do."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +224,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": _run(Evaluate, "evaluate"),
     "predict": _run(Predict, "predict"),
     "inspect": _run(Inspect, "inspect"),
-    "probe": _run(Probe, "probe"),
+    "probe": _run(Probe, "probe", "transfer.command"),
     "convert": _run(Convert, "convert"),
     "export": _run(Export, "export", "export.command"),
     "doctor": _run(Doctor, "doctor"),

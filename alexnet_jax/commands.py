@@ -12,23 +12,17 @@ import numpy as np
 
 from alexnet_jax import assemble
 from alexnet_jax.average_precision import CONFIDENT
-from alexnet_jax.cache import cache_folder
 from alexnet_jax.data.loader import Reader, evaluation_batches
-from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.leaves import digest, leaf_name
-from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.parts import placed
 from alexnet_jax.predict import predict_files
-from alexnet_jax.restored import find_checkpoint, given, load
-from alexnet_jax.tasks.classification import Classification
+from alexnet_jax.restored import find_checkpoint, load
 from alexnet_jax.train import parallel
 from alexnet_jax.train.canvas import answer_canvas, eval_canvas
 from alexnet_jax.train.checkpoint import load_arrays, read_meta, steps_in
 from alexnet_jax.train.environment import environment
 from alexnet_jax.train.evaluate import evaluate as evaluate_batches
 from alexnet_jax.train.evaluate import predictions, ten_view_step
-from alexnet_jax.transfer.features import split_features
-from alexnet_jax.transfer.probe import answers, few_per_class, linear_probe, nearest_neighbours
 from alexnet_jax.weights import of_run, read, write
 
 
@@ -178,75 +172,6 @@ def inspect(path: str, format: str) -> str:
         else:
             lines.append(f"{name:34} {value}")
     return "\n".join(lines)
-
-
-def probe(
-    source: str,
-    data: str,
-    tap: str,
-    method: str,
-    shots: tuple[int, ...],
-    draws: int,
-    neighbours: int,
-) -> str:
-    """Right answers on the test split from a tap's features, for so many images of each class."""
-    if method not in ("linear", "knn"):
-        raise ValueError(f"method is {method!r}; expected linear or knn")
-    if draws < 1 or neighbours < 1 or min(shots) < 0:
-        raise ValueError("draws and neighbours have to be at least 1, and shots at least 0")
-    variables, net, preprocessing = frozen_network(source)
-    found = assemble.open_source(data, canvas=preprocessing.canvas, seed=0)
-    classes = len(Classification.classes(found))
-    features = {
-        name: split_features(
-            variables,
-            Reader(split, canvas=preprocessing.canvas),
-            net=net,
-            tap=tap,
-            preprocessing=preprocessing,
-            data={"fingerprint": found.fingerprint, "split": name},
-            folder=cache_folder() / "features",
-        )
-        for name, split in found.splits.items()
-    }
-    train, validation = features["train"], features["validation"]
-    judge = features.get("test", validation)
-
-    def right(count: int, seed: int) -> float:
-        rows = few_per_class(train.labels, count or len(train.labels), seed)
-        given = train.values[rows], train.labels[rows], classes
-        if method == "knn":
-            answer = nearest_neighbours(*given, judge.values, neighbours)
-        else:
-            # Where validation is the judge, the strength must not be chosen on it.
-            answer = answers(
-                linear_probe(*given, validation=validation if "test" in features else None),
-                judge.values,
-            )
-        return float((answer == judge.labels).mean())
-
-    lines = [
-        f"{source}: {net.spec.name} frozen up to {tap}, {train.values.shape[1]} features",
-        f"{method} on {found.name}, judged on {len(judge.labels)} images of "
-        + ("test" if "test" in features else "validation (no test split)"),
-        f"{'images a class':16} {'draws':>5} {'right':>8}  range",
-    ]
-    for count in shots:
-        shares = [right(count, seed) for seed in range(draws if count else 1)]
-        spread = f"{min(shares):.1%} to {max(shares):.1%}" if count else ""
-        lines.append(
-            f"{count or 'all':<16} {len(shares):5} {np.mean(shares):8.1%}  {spread}".rstrip()
-        )
-    return "\n".join(lines)
-
-
-def frozen_network(source: str) -> tuple[dict, AlexNet, Preprocessing]:
-    """(variables, network, preprocessing) of a run, or of a file of weights that tells the last."""
-    found = given(source)
-    if not found.preprocessing:
-        raise ValueError(f"{source} does not say how its images are to be prepared")
-    variables = {"params": found.params, "batch_stats": found.batch_stats}
-    return variables, found.net, Preprocessing.from_json(found.preprocessing)
 
 
 def convert(source: str, target: str, spec: str | None) -> str:

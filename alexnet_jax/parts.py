@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 from jax.sharding import Mesh
+from numpy.typing import ArrayLike
 
 from alexnet_jax import assemble
 from alexnet_jax.config import Config
@@ -222,15 +223,31 @@ def score_split(
     return parts.task.score(known, parts.classes)
 
 
-def predict_rows(parts: Parts, state: TrainState, split: str, rows: list[int]) -> list[dict]:
-    """The answers for some examples of a split, and the truth, one after the other."""
+def row_batches(
+    parts: Parts, split: str, rows: ArrayLike, batch_size: int
+) -> Generator[dict, None, None]:
+    """Evaluation batches of some examples of a split, on the devices."""
     reader = parts.readers[split]
     some = Reader(
         Subset(reader.split, np.asarray(rows)),
         canvas=reader.canvas,
         annotations=reader.annotations,
     )
-    batches = placed(evaluation_batches(some, batch_size=evaluation_size(parts)), parts.mesh)
+    return placed(evaluation_batches(some, batch_size=batch_size), parts.mesh)
+
+
+def sample_batch(parts: Parts, split: str, count: int) -> dict:
+    """One batch of about `count` examples evenly spread over a split, which may be sorted."""
+    ways = parts.mesh.shape[parallel.AXIS]
+    size, examples = -(-count // ways) * ways, len(parts.readers[split])
+    rows = np.linspace(0, examples - 1, min(size, examples)).round().astype(int)
+    with closing(row_batches(parts, split, rows, size)) as batches:
+        return next(batches)
+
+
+def predict_rows(parts: Parts, state: TrainState, split: str, rows: list[int]) -> list[dict]:
+    """The answers for some examples of a split, and the truth, one after the other."""
+    batches = row_batches(parts, split, rows, evaluation_size(parts))
     found = predictions(parts.predict, without_optimizer(state), batches)
     return [{name: values[i] for name, values in found.items()} for i in range(len(rows))]
 

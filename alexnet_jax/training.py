@@ -11,16 +11,21 @@ import itertools
 import math
 import time
 from collections.abc import Callable
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from alexnet_jax.config import Config, differences
 from alexnet_jax.data.loader import Reader
 from alexnet_jax.data.sources.base import Source
+from alexnet_jax.leaves import named_leaves
 from alexnet_jax.models import spec as specs
 from alexnet_jax.models.alexnet import convolution_forms
+from alexnet_jax.optim.rules import split
 from alexnet_jax.optim.schedules import Plateau, steps
 from alexnet_jax.parts import (
     Parts,
@@ -28,10 +33,12 @@ from alexnet_jax.parts import (
     frozen_up_to,
     make_parts,
     make_update,
+    sample_batch,
     score_split,
     stage_for,
     train_batches,
     validation_metrics,
+    without_optimizer,
 )
 from alexnet_jax.report.against import read_run
 from alexnet_jax.restored import given, initial_state
@@ -41,6 +48,7 @@ from alexnet_jax.train.checkpoint import Checkpoints, steps_in
 from alexnet_jax.train.early_stopping import Reason, Stopper
 from alexnet_jax.train.environment import environment, versions
 from alexnet_jax.train.evaluate import sums_from_json, sums_to_json
+from alexnet_jax.train.health import EXAMPLES, examine, warnings
 from alexnet_jax.train.loop import (
     INTERRUPTED,
     NonFiniteLoss,
@@ -51,7 +59,7 @@ from alexnet_jax.train.loop import (
 )
 from alexnet_jax.train.progress import Progress
 from alexnet_jax.train.run import RunFolder, interruptible
-from alexnet_jax.train.state import TrainState
+from alexnet_jax.train.state import TrainState, frozen_mask
 
 
 class TooManyBadImages(RuntimeError):
@@ -155,10 +163,21 @@ def _fit(
     every = evaluation_interval(config, examples)
     started = {"time": time.monotonic(), "step": at.step}
     losses = [row["train/loss"] for row in folder.read()]
-    warned = False
+    warned: set[str] = set()
+    sample = sample_batch(parts, "validation", EXAMPLES)
+    health = jax.jit(partial(examine, task=parts.task, preprocessing=parts.preprocessing))
+    before: Any = None  # the trained parameters, before the update that is evaluated after
+
+    def evaluate_at(number: int) -> bool:
+        return crosses(number, batch_size, every) or number == parts.total_steps
+
+    def warn(kind: str, said: str) -> None:
+        """Once."""
+        if kind not in warned:
+            warned.add(kind)
+            folder.say(said)
 
     def record(at: Position, row: dict[str, float]) -> None:
-        nonlocal warned
         seconds = time.monotonic() - started["time"]
         rate = (at.step - started["step"]) * batch_size / seconds
         started.update(time=time.monotonic(), step=at.step)
@@ -173,9 +192,12 @@ def _fit(
         best = " *" if at.stopper.best_step == at.step else ""
         folder.say(_line(row, parts.task.monitor[0], rate) + best)
         losses.append(row["train/loss"])
-        if not warned and flat_at_chance(losses, len(parts.classes)):
-            warned = True
-            folder.say(_FLAT.format(chance=math.log(len(parts.classes))))
+        if flat_at_chance(losses, len(parts.classes)):
+            warn("flat", _FLAT.format(chance=math.log(len(parts.classes))))
+        figures = jax.tree.map(float, health(before, without_optimizer(at.state), sample))
+        events.write({"step": at.step} | dict(named_leaves(figures)))
+        for kind, said in warnings(figures).items():
+            warn(kind, said)
 
     def save(at: Position) -> None:
         best_step = at.stopper.best_step
@@ -191,11 +213,15 @@ def _fit(
             numbers = itertools.count(at.step + 1)
 
             def step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
+                nonlocal before
                 number = next(numbers)
                 progress.update(number)
                 stage = stage_for(parts, number)
                 if number - 1 == stage.begin > 0:
                     folder.say(f"From step {number} on, {frozen_up_to(stage.freeze)}")
+                if evaluate_at(number):
+                    trained, _ = split(state.params, frozen_mask(state.params, stage.tx))
+                    before = jax.tree.map(jnp.copy, trained)  # the step is given the originals
                 return make_update(parts, number, state, batch)
 
             return fit(
@@ -205,7 +231,7 @@ def _fit(
                 evaluate=lambda state: evaluate_split(parts, state, "validation"),
                 monitor=config.stopping.monitor,
                 total_steps=parts.total_steps,
-                evaluate_at=lambda number: crosses(number, batch_size, every),
+                evaluate_at=evaluate_at,
                 record=record,
                 save=save,
                 interrupted=interrupted,

@@ -106,6 +106,17 @@ def difference(first: np.ndarray, second: np.ndarray) -> str:
     return f"{points.mean():.1f} points {direction} ({low:.1f} to {high:.1f}, n = {len(points)})"
 
 
+def shown(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether a difference is shown: in the same direction in all pairs, of which there are 3."""
+    signs = np.sign(first - second)
+    return len(signs) >= 3 and abs(signs.sum()) == len(signs)
+
+
+def compared(first: np.ndarray, second: np.ndarray) -> str:
+    """`difference`, and that none is shown where that is so."""
+    return difference(first, second) + ("" if shown(first, second) else ", not shown")
+
+
 def pairs(
     rows: Iterable[Row], name: str, first: Mapping[str, Any], second: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:

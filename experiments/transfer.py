@@ -177,7 +177,13 @@ def answer(options: Options, rows: list[Row]) -> str:
         )
         at = f"{per_class} images a class" if per_class else "all images"
         told.append(f"at {at} the best way, {best}, gets {gain}")
-    return f"Against a network from scratch, {'; '.join(told)}."
+    told = [f"Against a network from scratch, {'; '.join(told)}."]
+    if {PROBE, TUNED} <= set(options.methods):
+        per_class = max(n for n in options.per_class if n) if any(options.per_class) else 0
+        tuned, probe = (values(rows, method=m, per_class=per_class) for m in (TUNED, PROBE))
+        at = f"At {per_class} images a class" if per_class else "With all images"
+        told.append(f"{at}, fine-tuning gets {difference(tuned, probe)} than the linear probe.")
+    return " ".join(told)
 
 
 def figure(options: Options, rows: list[Row], judge: str) -> Figure:

@@ -21,6 +21,7 @@ CORE = sorted(
     ROOT / name
     for name in (
         "__init__.py",
+        "attribution.py",
         "train/step.py",
         "train/state.py",
         "train/early_stopping.py",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
@@ -89,11 +88,11 @@ def _fast_forward(window: Window, x: Array, kernel: Array) -> tuple[Array, tuple
 
 
 def _fast_backward(window: Window, saved: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
-    def gradients(form: Callable, x: Array, kernel: Array, g: Array) -> tuple[Array, Array]:
-        return jax.vjp(partial(form, window), x, kernel)[1](g)
+    def plain(x: Array, kernel: Array, g: Array) -> tuple[Array, Array]:
+        return jax.vjp(partial(_plain, window), x, kernel)[1](g)
 
     return lax.platform_dependent(
-        *saved, g, cpu=partial(gradients, _winograd), default=partial(gradients, _plain)
+        *saved, g, cpu=partial(_winograd_gradients, window), default=plain
     )
 
 
@@ -105,6 +104,15 @@ def _winograd(window: Window, x: Array, kernel: Array) -> Array:
         x, kernel, window = _space_to_depth(window, x, kernel)
     m = winograd.best_tile(kernel.shape[0], output_shape(window, x, kernel))
     return winograd.convolution(x, kernel, window.padding, m)
+
+
+def _winograd_gradients(window: Window, x: Array, kernel: Array, g: Array) -> tuple[Array, Array]:
+    """Those of `_winograd`, which a `jax.vjp` of it would trace once more."""
+    if window.stride > 1:
+        (x, kernel), back = jax.vjp(lambda *a: _space_to_depth(window, *a)[:2], x, kernel)
+        return back(_winograd_gradients(Window(1, (0, 0)), x, kernel, g))
+    m = winograd.best_tile(kernel.shape[0], output_shape(window, x, kernel))
+    return winograd.gradients(x, kernel, g, window.padding, m)
 
 
 def _suits_winograd(x: Shaped, kernel: Shaped, window: Window) -> bool:

@@ -114,7 +114,13 @@ def _forward(
 def _backward(
     padding: tuple[int, int], m: int, saved: tuple[Array, Array], g: Array
 ) -> tuple[Array, Array]:
-    x, kernel = saved
+    return gradients(*saved, g, padding, m)
+
+
+def gradients(
+    x: Array, kernel: Array, g: Array, padding: tuple[int, int], m: int
+) -> tuple[Array, Array]:
+    """Those of `convolution` for `x` and `kernel`, in their dtypes; `g` is that for its output."""
     # With respect to x: the convolution of g with the kernel turned round.
     r = kernel.shape[0]
     around = (r - 1 - padding[0], r - 1 - padding[1])
@@ -171,11 +177,15 @@ def _padded(x: Array, before: int, tiles: Sequence[int], m: int, r: int) -> Arra
 
 
 def _combined(matrix: np.ndarray, views: Sequence[Array]) -> list[Array]:
-    """For each row, sum of row[i] * views[i]; nothing is multiplied by 0 or 1."""
+    """For each row, sum of row[i] * views[i]; nothing is multiplied by 0 or 1.
+
+    By lax: there are so many of them that jnp's conversions show in the time to trace a step.
+    """
 
     def combination(row: np.ndarray) -> Array:
-        terms = [view if c == 1 else view * c for c, view in zip(row, views, strict=True) if c != 0]
-        return functools.reduce(jnp.add, terms)
+        given = [(view, c) for view, c in zip(views, row, strict=True) if c != 0]
+        terms = [view if c == 1 else lax.mul(view, c) for view, c in given]
+        return functools.reduce(lax.add, terms)
 
     return [combination(row) for row in matrix]
 
@@ -195,7 +205,7 @@ def _outputs_from_points(y: Array, matrix: np.ndarray, batch: int, tiles: Sequen
     m, n = matrix.shape
     y = y.reshape(n, n, batch, *tiles, -1)
     for axis in (3, 4):  # rows, then columns
-        y = jnp.stack(_combined(matrix, [y[i] for i in range(n)]), axis)
+        y = jnp.stack(_combined(matrix, [lax.index_in_dim(y, i, 0, False) for i in range(n)]), axis)
     return y.reshape(batch, tiles[0] * m, tiles[1] * m, -1)
 
 
@@ -203,8 +213,9 @@ def _outputs_to_points(g: Array, matrix: np.ndarray, tiles: Sequence[int]) -> Ar
     """The transpose of `_outputs_from_points`: [B, tiles * m, tiles * m, F] -> [n * n, ..., F]."""
     m, n = matrix.shape
     g = g.reshape(g.shape[0], tiles[0], m, tiles[1], m, g.shape[-1])
-    g = jnp.stack(_combined(matrix.T, [g[:, :, i] for i in range(m)]))
-    g = jnp.stack(_combined(matrix.T, [g[:, :, :, :, i] for i in range(m)]), 1)
+    for place, axis in ((0, 2), (1, 4)):  # rows, then columns behind the new axis
+        views = [lax.index_in_dim(g, i, axis, False) for i in range(m)]
+        g = jnp.stack(_combined(matrix.T, views), place)
     return g.reshape(n * n, -1, g.shape[-1])
 
 

@@ -166,15 +166,27 @@ def most_confused(
 
 
 def filters(kernel: np.ndarray, columns: int = 16) -> Figure:
-    """The kernels [h, w, 3, n] of a first convolution as a grid, each stretched to its own range.
+    """The kernels [h, w, 3, n] of a first convolution as a grid (see `tiles`), pixel for pixel."""
+    grid, zoom = tiles(kernel, columns), max(1, 44 // max(kernel.shape[:2]))
+    figure = Figure(figsize=(grid.shape[1] * zoom / 100, grid.shape[0] * zoom / 100), dpi=100)
+    axis = figure.add_axes((0, 0, 1, 1))
+    axis.imshow(grid, interpolation="nearest", aspect="auto")
+    axis.set_axis_off()
+    return figure
 
-    A kernel of one value throughout, or with values that are not finite, is grey.
+
+def tiles(kernel: np.ndarray, columns: int = 16) -> np.ndarray:
+    """The kernels [h, w, 3, n] side by side, each stretched to its own range: red, green, blue and
+    opacity in 0..1, [H, W, 4], with a transparent line between them.
+
+    A kernel of one value throughout, or with values that are not finite, is grey. Raises ValueError
+    for kernels over other than 3 channels.
     """
     height, width, channels, number = kernel.shape
     if channels != 3:
         raise ValueError(f"only kernels over 3 channels have colours; this one has {channels}")
     columns = min(columns, number)
-    lines, zoom = math.ceil(number / columns), max(1, 44 // max(height, width))
+    lines = math.ceil(number / columns)
     grid = np.zeros((lines * (height + 1) - 1, columns * (width + 1) - 1, 4))
     for index, weights in enumerate(np.moveaxis(np.asarray(kernel, np.float64), -1, 0)):
         low, span = weights.min(), np.ptp(weights)
@@ -183,11 +195,7 @@ def filters(kernel: np.ndarray, columns: int = 16) -> Figure:
         tile = grid[top : top + height, left : left + width]
         tile[..., :3] = (weights - low) / span if usable else 0.5
         tile[..., 3] = 1.0
-    figure = Figure(figsize=(grid.shape[1] * zoom / 100, grid.shape[0] * zoom / 100), dpi=100)
-    axis = figure.add_axes((0, 0, 1, 1))
-    axis.imshow(grid, interpolation="nearest", aspect="auto")
-    axis.set_axis_off()
-    return figure
+    return grid
 
 
 def svg(figure: Figure) -> str:

@@ -17,6 +17,7 @@ import os
 import shutil
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -178,12 +179,12 @@ class RunFolder:
     def events(self, resume_step: int | None = None) -> Events:
         """TensorBoard events of this run; see `Events`. Says so when tensorboardX is missing."""
         try:
-            from tensorboardX import SummaryWriter
+            writer = _summary_writer()
         except ImportError:
             self.say("no TensorBoard events: tensorboardX is missing (alexnet_jax[run] has it)")
             return Events(None)
         purge = None if resume_step is None else resume_step + 1
-        return Events(SummaryWriter(str(self.path), purge_step=purge))
+        return Events(writer(str(self.path), purge_step=purge))
 
 
 class Events:
@@ -243,6 +244,23 @@ def interruptible() -> Iterator[Interrupt]:
     finally:
         for number, handler in earlier.items():  # None: a handler that Python did not set
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def _summary_writer() -> Any:
+    """tensorboardX's SummaryWriter, imported without PyTorch.
+
+    It imports PyTorch wherever there is one, for over a second, and does without where there is
+    none: it needs it only to take tensors, and a row has none.
+    """
+    blocked = "torch" not in sys.modules
+    if blocked:
+        sys.modules["torch"] = None  # type: ignore[assignment]  # importing it raises ImportError
+    try:
+        from tensorboardX import SummaryWriter
+    finally:
+        if blocked:
+            del sys.modules["torch"]
+    return SummaryWriter
 
 
 def _number(name: str, value: Any) -> int | float:

@@ -83,14 +83,16 @@ def train_step(
     loss = sum(sums[name][0] / weights[name] for name in weights)
 
     updates, opt_state = tx.update(gradient, state.opt_state, trainable)
+    gradient_norm, update_norm = optax.tree.norm(gradient), optax.tree.norm(updates)
+    updates = _not_before(updates, penalty + gradient_norm + update_norm)
     params = merge(optax.apply_updates(trainable, updates), fixed)
     metrics = {
         **sums,
         "objective": loss + penalty,
         "penalty": penalty,
-        "gradient_norm": optax.tree.norm(gradient),
+        "gradient_norm": gradient_norm,
         "parameter_norm": optax.tree.norm(params),
-        "update_norm": optax.tree.norm(updates),
+        "update_norm": update_norm,
     }
     if hasattr(tx, "learning_rate"):
         metrics["learning_rate"] = tx.learning_rate(state.opt_state)
@@ -149,6 +151,17 @@ def _accumulated(
     rest = jax.tree.map(lambda x: x[1:], pieces)
     (gradient, sums, model_state), _ = lax.scan(add, (gradient, sums, model_state), rest)
     return gradient, sums, model_state
+
+
+def _not_before(updates: Any, known: Array) -> Any:
+    """The updates, which a compiler now takes to depend on `known`, a sum that is never -inf.
+
+    With every norm in it, all that reads the old parameters comes before the new ones, and XLA
+    writes these over the old. It would copy them all first otherwise, which takes longer than the
+    update. `lax.optimization_barrier` does not help: XLA drops it before it places copies.
+    """
+    never = known == -jnp.inf
+    return jax.tree.map(lambda update: jnp.where(never, jnp.nan, update), updates)
 
 
 def _average(ema: Any, params: Any, tx: Any) -> Any:

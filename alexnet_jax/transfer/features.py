@@ -70,11 +70,13 @@ def compute(
     net: AlexNet,
     tap: str,
     preprocessing: Preprocessing,
+    mirrored: bool = False,
 ) -> Features:
-    """The features of all examples in `batches` of canvases, each once."""
+    """The features of all examples, or of their mirror images, in `batches` of canvases."""
 
     @jax.jit
     def step(variables: Mapping[str, Any], canvases: Array) -> Array:
+        canvases = canvases[:, :, ::-1] if mirrored else canvases
         images = preprocess({"image": canvases}, preprocessing)["image"]
         return tap_values(variables, images, net=net, tap=tap)
 
@@ -96,15 +98,20 @@ def split_features(
     data: Mapping[str, str],
     folder: Path,
     batch_size: int = 64,
+    mirrored: bool = False,
 ) -> Features:
-    """The features of a whole split, out of `folder` where they lie there already."""
+    """The features of a whole split, or of its mirror images, out of `folder` where they lie there
+    already."""
     from alexnet_jax.data.loader import evaluation_batches  # which needs the extra `data`
 
     how: dict[str, Any] = {"net": net, "tap": tap, "preprocessing": preprocessing}
+    data = {**data, "mirrored": "yes"} if mirrored else data
     path = folder / f"{cache_key(variables, data=data, **how)}.npz"
     if (known := load(path)) is not None:
         return known
-    features = compute(variables, evaluation_batches(reader, batch_size=batch_size), **how)
+    features = compute(
+        variables, evaluation_batches(reader, batch_size=batch_size), mirrored=mirrored, **how
+    )
     save(path, features)
     return features
 

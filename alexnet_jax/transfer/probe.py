@@ -29,12 +29,14 @@ def linear_probe(
     *,
     validation: tuple[np.ndarray, np.ndarray] | None = None,
     strengths: Sequence[float] = STRENGTHS,
+    views: int = 1,
 ) -> Probe:
     """Ridge regression of values [N, D] onto one-hot labels [N].
 
     The strength of the penalty is the one with most right answers on `validation` (values,
     labels); without it, of leave-one-out, which ridge regression gives in closed form (Golub,
     Heath and Wahba 1979). Among equals, the one whose scores are nearest to the one-hot labels.
+    Every `views` rows are views of one picture, which is left out with all of them.
 
     Raises ValueError for a class without an example.
     """
@@ -53,9 +55,12 @@ def linear_probe(
         if validation is None:
             # The centring takes part of every left-out example, hence 1 / N more.
             shrunk = eigenvalues * inverse
-            own = 1.0 / len(x) + (vectors**2) @ shrunk
-            fitted = middle + vectors @ (shrunk[:, None] * rotated)
-            scores = (fitted - own[:, None] * targets) / np.maximum(1.0 - own, 1e-12)[:, None]
+            left = vectors.reshape(len(x) // views, views, -1)
+            own = 1.0 / len(x) + (left * shrunk) @ left.swapaxes(1, 2)
+            missed = targets - middle - vectors @ (shrunk[:, None] * rotated)
+            rest = (1.0 + 1e-12) * np.eye(views) - own
+            missed = np.linalg.solve(rest, missed.reshape(len(left), views, classes))
+            scores = targets - missed.reshape(targets.shape)
             true = labels
         else:
             scores = (validation[0] - mean) @ (x.T @ dual) + middle

@@ -98,6 +98,31 @@ def test_what_lies_behind_a_cut_stays_fresh():
     assert transferability.behind(spec("small"), "fc7") == ("^head/",)
 
 
+def test_the_answer_follows_from_the_rows():
+    """Two draws at 5 images, two at 50; the means and differences by hand."""
+    shares = {
+        ("from scratch", 5): (0.30, 0.40),
+        ("linear probe", 5): (0.50, 0.50),
+        ("fine-tuned", 5): (0.60, 0.50),
+        ("from scratch", 50): (0.60, 0.60),
+        ("linear probe", 50): (0.90, 0.80),
+        ("fine-tuned", 50): (0.80, 0.82),
+    }
+    rows = [
+        {"method": method, "per_class": per_class, "seed": seed, "accuracy": share}
+        for (method, per_class), pair in shares.items()
+        for seed, share in enumerate(pair)
+    ]
+    methods = ("from scratch", "linear probe", "fine-tuned")
+    told = transfer.answer(transfer.Options(per_class=(5, 50), methods=methods), rows)
+    assert told == (
+        "Against a network from scratch, at 5 images a class the best way, fine-tuned, gets "
+        "20.0 points more (10.0 to 30.0, n = 2); at 50 images a class the best way, linear probe, "
+        "gets 25.0 points more (20.0 to 30.0, n = 2). At 50 images a class, fine-tuning gets "
+        "4.0 points fewer (-2.0 to 10.0, n = 2) than the linear probe."
+    )
+
+
 def test_options_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="no method is called 'magic'; there are from scratch"):
         transfer.Options(methods=("magic",))

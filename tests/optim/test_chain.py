@@ -1,4 +1,3 @@
-import inspect
 from functools import partial
 
 import jax
@@ -7,65 +6,11 @@ import numpy as np
 import optax
 import optax.contrib
 import pytest
-import torch
+from bowl import PARAMS, TARGET, assert_close, gradient, run
 
 from alexnet_jax.optim.chain import optimizer, with_hyper
-from alexnet_jax.optim.methods import names
 from alexnet_jax.optim.rules import Rules, merge, split
 from alexnet_jax.optim.schedules import Schedule, build
-
-
-def tree(seed):
-    """A convolution, the scale of a norm and a head, with normal values."""
-    rng = np.random.default_rng(seed)
-    shapes = {
-        "conv1": {"kernel": (3, 3, 2, 4), "bias": (4,)},
-        "norm1": {"scale": (4,)},
-        "head": {"kernel": (6, 5)},
-    }
-    draw = partial(jax.tree.map, is_leaf=lambda x: isinstance(x, tuple))
-    return draw(lambda shape: rng.normal(size=shape).astype(np.float32), shapes)
-
-
-PARAMS, TARGET = tree(0), tree(1)
-
-
-def gradient(params, step):
-    """Of a bowl around TARGET that is steeper and flatter from step to step."""
-    steepness = 1.0 + 0.5 * jnp.sin(1.0 + step)
-    return jax.tree.map(lambda w, target: steepness * (w - target), params, TARGET)
-
-
-def run(tx, params=PARAMS, steps=20, gradient=gradient, state=None):
-    """Return the parameters after some steps; the gradient includes a penalty in the loss."""
-    penalty = getattr(tx, "penalty", lambda params, state: 0.0)
-
-    def step(carry, number):
-        params, state = carry
-        grads = gradient(params, number)
-        grads = jax.tree.map(jnp.add, grads, jax.grad(penalty)(params, state))
-        updates, state = tx.update(grads, state, params)
-        return (optax.apply_updates(params, updates), state), None
-
-    params = jax.tree.map(jnp.asarray, params)
-    state = tx.init(params) if state is None else state
-    options = {"xla_backend_optimization_level": 0}  # compiling is what takes the time here
-    train = jax.jit(
-        lambda *carry: jax.lax.scan(step, carry, jnp.arange(steps))[0][0], compiler_options=options
-    )
-    return train(params, state)
-
-
-def assert_close(a, b, rtol=1e-5):
-    """Largest difference of a leaf, relative to its largest value."""
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        assert np.max(np.abs(x - y)) <= rtol * np.max(np.abs(y))
-
-
-def kernels(params):
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
-
 
 # The order
 
@@ -140,126 +85,6 @@ def test_clipping_bounds_the_gradient_and_not_the_coupled_penalty():
         updates, _ = tx.update(grads, tx.init(params), params)
         np.testing.assert_allclose(updates["bias"], [-clipped, -clipped], rtol=1e-6)
         np.testing.assert_allclose(updates["kernel"], [-100 - clipped, 100 - clipped], rtol=1e-6)
-
-
-# The methods, against optax and PyTorch
-
-COMMON = ("adam", "nadam", "rmsprop", "adagrad", "lars", "lamb", "lion", "muon", "adafactor")
-NAMES = [
-    name if name in COMMON else pytest.param(name, marks=pytest.mark.slow)
-    for name in names()
-    if name != "sgd"
-]
-
-
-def theirs(name, learning_rate, **settings):
-    alias = getattr(optax, name, None) or getattr(optax.contrib, name)
-    accepted = inspect.signature(alias).parameters
-    if "weight_decay" in accepted:
-        settings.setdefault("weight_decay", 0.0)
-    return alias(learning_rate, **settings)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_method_of_optax_is_that_of_optax(name):
-    """The slow ones also find out a method of a new optax whose step is not proportional."""
-    ours, reference = optimizer(name, learning_rate=0.02), theirs(name, 0.02)
-    assert_close(run(ours), run(reference), rtol=2e-5)
-
-
-@pytest.mark.parametrize(
-    ("name", "ours", "reference"),
-    [
-        ("sgd", {"momentum": 0.9}, {"momentum": 0.9}),
-        ("sgd", {"momentum": 0.9, "nesterov": True}, {"momentum": 0.9, "nesterov": True}),
-        ("sgd", {}, {}),
-        ("adam", {"extra": {"b1": 0.5, "eps": 1e-3}}, {"b1": 0.5, "eps": 1e-3}),
-        ("adam", {"nesterov": True}, {"nesterov": True}),
-        ("adamw", {"decay": 0.1}, {"weight_decay": 0.1, "mask": kernels}),
-        ("lion", {"decay": 0.1}, {"weight_decay": 0.1, "mask": kernels}),
-        ("adamaxw", {"decay": 0.1}, {"weight_decay": 0.1, "mask": kernels}),
-        (
-            "lamb",
-            {"decay": 0.1, "extra": {"b2": 0.9}},
-            {"weight_decay": 0.1, "mask": kernels, "b2": 0.9},
-        ),
-        ("lars", {"l2": 0.1}, {"weight_decay": 0.1, "weight_decay_mask": kernels}),
-        (
-            "lars",
-            {"l2": 0.1, "momentum": 0.5, "nesterov": True, "extra": {"trust_coefficient": 0.1}},
-            {
-                "weight_decay": 0.1,
-                "weight_decay_mask": kernels,
-                "momentum": 0.5,
-                "nesterov": True,
-                "trust_coefficient": 0.1,
-            },
-        ),
-        (
-            "rmsprop",
-            {"momentum": 0.5, "extra": {"decay": 0.8, "centered": True}},
-            {"momentum": 0.5, "decay": 0.8, "centered": True},
-        ),
-        (
-            "adagrad",
-            {"extra": {"initial_accumulator_value": 0.5}},
-            {"initial_accumulator_value": 0.5},
-        ),
-    ],
-)
-def test_settings_mean_what_they_mean_in_optax(name, ours, reference):
-    mine = run(optimizer(name, learning_rate=0.05, **ours))
-    assert_close(mine, run(theirs(name, 0.05, **reference)))
-
-
-@pytest.mark.parametrize(
-    ("name", "settings", "make"),
-    [
-        ("sgd", {"l2": 0.1}, partial(torch.optim.SGD, weight_decay=0.1)),
-        (
-            "sgd",
-            {"momentum": 0.9, "l2": 0.1},
-            partial(torch.optim.SGD, momentum=0.9, weight_decay=0.1),
-        ),
-        (
-            "sgd",
-            {"momentum": 0.9, "nesterov": True, "l2": 0.1},
-            partial(torch.optim.SGD, momentum=0.9, nesterov=True, weight_decay=0.1),
-        ),
-        ("adam", {"l2": 0.1}, partial(torch.optim.Adam, weight_decay=0.1)),
-        ("adamw", {"decay": 0.1}, partial(torch.optim.AdamW, weight_decay=0.1)),
-        (
-            "rmsprop",
-            {"momentum": 0.9, "l2": 0.1, "extra": {"decay": 0.99, "eps_in_sqrt": False}},
-            partial(torch.optim.RMSprop, momentum=0.9, weight_decay=0.1),
-        ),
-    ],
-)
-def test_methods_are_those_of_pytorch_while_the_learning_rate_changes(name, settings, make):
-    rates = 0.02 * np.linspace(1.0, 0.2, 20)
-    eps = {} if name == "sgd" else {"eps": 1e-8}
-    weights = [torch.tensor(w, requires_grad=True) for w in jax.tree.leaves(PARAMS)]
-    reference = make(weights, lr=0.02, **eps)
-    for step, rate in enumerate(rates):
-        reference.param_groups[0]["lr"] = rate
-        for w, target in zip(weights, jax.tree.leaves(TARGET), strict=True):
-            w.grad = (1.0 + 0.5 * np.sin(1.0 + step)) * (w.detach() - torch.tensor(target))
-        reference.step()
-    everywhere = Rules(
-        ((".", {"l2": settings.get("l2", 0.0), "decay": settings.get("decay", 0.0)}),)
-    )
-    schedule = lambda count: jnp.linspace(1.0, 0.2, 20)[count]  # noqa: E731
-    tx = optimizer(name, learning_rate=0.02, schedule=schedule, rules=everywhere, **settings)
-    expected = [w.detach().numpy() for w in weights]
-    assert_close(jax.tree.leaves(run(tx)), expected)
-
-
-def test_muon_orthogonalizes_matrices_and_gives_the_rest_to_adam():
-    adam, muon = (run(optimizer(name, learning_rate=0.05), steps=1) for name in ("nadam", "muon"))
-    for layer, kind in (("conv1", "kernel"), ("conv1", "bias"), ("norm1", "scale")):
-        assert_close(muon[layer][kind], adam[layer][kind])
-    singular = np.linalg.svd((muon["head"]["kernel"] - PARAMS["head"]["kernel"]) / 0.05)[1]
-    assert np.all((singular > 0.5) & (singular < 1.5))
 
 
 # Hyperparameters in the state

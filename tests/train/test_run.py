@@ -198,6 +198,22 @@ def test_events_hold_the_scalars_and_mark_the_resume(tmp_path):
     assert values["validation/top1"][0] == 30 and math.isnan(values["validation/top1"][1])
 
 
+def test_events_do_not_wait_for_torch_and_leave_it_to_be_imported(tmp_path, own_process):
+    pytest.importorskip("torch")
+    source = f"""
+import json, sys
+from alexnet_jax.train.run import RunFolder
+events = RunFolder({str(tmp_path)!r}).events()
+events.write({{"step": 1, "loss": 0.5}})
+events.close()
+loaded = "torch" in sys.modules
+import torch
+print(json.dumps([loaded, torch.ones(2).sum().item()]))
+"""
+    assert own_process(source) == [False, 2.0]
+    assert list(tmp_path.glob("events.*"))
+
+
 def test_without_tensorboardx_the_run_goes_on_and_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     events = RunFolder(tmp_path).events()

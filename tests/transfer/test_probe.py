@@ -63,6 +63,33 @@ def test_without_validation_the_strength_is_that_of_leaving_each_example_out():
     assert linear_probe(values, labels, 3, strengths=strengths).strength == best
 
 
+@pytest.mark.parametrize("views", [2, 3])
+def test_a_picture_is_left_out_with_all_its_views(views):
+    """Against fitting anew without each picture in turn. Left out one by one, views of a picture,
+    which lie close together, tell each other's class: too weak a penalty seems best."""
+    pictures, labels = blobs(18, features=20, spread=1.5)
+    rng = np.random.default_rng(5)
+    values = (pictures[:, None] + 1e-3 * rng.normal(size=(18, views, 20))).reshape(-1, 20)
+    labels = np.repeat(labels, views)
+    strengths = [1e-6, 1e-2, 1.0, 100.0]
+    unit = ((values - values.mean(0)) ** 2).sum() / len(values)
+    merit = {}
+    for strength in strengths:
+        hits, error = 0, 0.0
+        for i in range(18):
+            rest = np.arange(len(values)) // views != i
+            x, y = values[rest], labels[rest]
+            own = ((x - x.mean(0)) ** 2).sum() / len(x)
+            kernel, bias = ridge_by_hand(x, y, 3, strength * unit / own)
+            scores = values[~rest] @ kernel + bias
+            hits += (scores.argmax(1) == labels[~rest]).sum()
+            error += ((scores - np.eye(3)[labels[~rest]]) ** 2).sum()
+        merit[strength] = hits, -error
+    best = max(strengths, key=merit.__getitem__)
+    assert linear_probe(values, labels, 3, strengths=strengths, views=views).strength == best
+    assert linear_probe(values, labels, 3, strengths=strengths).strength < best
+
+
 def test_with_validation_the_strength_is_that_of_most_right_answers_there():
     values, labels = blobs(12, features=30, spread=2.0)
     validation = blobs(60, features=30, spread=2.0, seed=1)

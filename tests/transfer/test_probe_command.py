@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from alexnet_jax.commands import probe
+from alexnet_jax.transfer.command import probe
 
 RUN = str(Path(__file__).parent.parent / "train" / "format_1" / "run")
 OPTIONS = {"tap": "fc6", "method": "linear", "shots": (2, 0), "draws": 3, "neighbours": 1}
@@ -47,6 +47,18 @@ def test_the_nearest_neighbour_of_a_training_picture_is_itself(pictures, tmp_pat
     before = {path: path.stat().st_mtime_ns for path in kept}
     assert probe(RUN, pictures, **OPTIONS | {"method": "knn"}) == said
     assert {path: path.stat().st_mtime_ns for path in kept} == before  # not computed again
+
+
+def test_mirror_images_are_learned_from_too(pictures, tmp_path):
+    """Of pictures that are their own mirror images, nothing changes but the number of features."""
+    for path in Path(pictures).rglob("*.png"):
+        half = np.asarray(Image.open(path))[:, :22]
+        Image.fromarray(np.concatenate([half, half[:, ::-1]], axis=1)).save(path)
+    plain = probe(RUN, pictures, **OPTIONS)
+    mirrored = probe(RUN, pictures, **OPTIONS, mirrored=True)
+    assert "8 features of each picture and its mirror image" in mirrored
+    assert mirrored.splitlines()[1:] == plain.splitlines()[1:]
+    assert len(list((tmp_path / "cache").glob("alexnet_jax/features/*.npz"))) == 4
 
 
 @pytest.mark.parametrize(

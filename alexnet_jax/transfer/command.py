@@ -1,0 +1,101 @@
+"""What the command `probe` prints: how much a frozen network tells of another data set."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from alexnet_jax import assemble
+from alexnet_jax.cache import cache_folder
+from alexnet_jax.data.loader import Reader
+from alexnet_jax.data.preprocess import Preprocessing
+from alexnet_jax.data.sources.base import Split
+from alexnet_jax.models.alexnet import AlexNet
+from alexnet_jax.restored import given
+from alexnet_jax.tasks.classification import Classification
+from alexnet_jax.transfer.features import split_features
+from alexnet_jax.transfer.probe import answers, few_per_class, linear_probe, nearest_neighbours
+
+
+def probe(
+    source: str,
+    data: str,
+    tap: str,
+    method: str,
+    shots: tuple[int, ...],
+    draws: int,
+    neighbours: int,
+    mirrored: bool = False,
+) -> str:
+    """Right answers on the test split from a tap's features, for so many images of each class.
+
+    `mirrored` takes every picture and its mirror image: both to learn from, and the mean of both to
+    be judged by.
+    """
+    if method not in ("linear", "knn"):
+        raise ValueError(f"method is {method!r}; expected linear or knn")
+    if draws < 1 or neighbours < 1 or min(shots) < 0:
+        raise ValueError("draws and neighbours have to be at least 1, and shots at least 0")
+    variables, net, preprocessing = frozen_network(source)
+    found = assemble.open_source(data, canvas=preprocessing.canvas, seed=0)
+    classes = len(Classification.classes(found))
+
+    def views_of(name: str, split: Split) -> np.ndarray:
+        """[N, views, D]"""
+        reader = Reader(split, canvas=preprocessing.canvas)
+        views = [
+            split_features(
+                variables,
+                reader,
+                net=net,
+                tap=tap,
+                preprocessing=preprocessing,
+                data={"fingerprint": found.fingerprint, "split": name},
+                folder=cache_folder() / "features",
+                mirrored=mirror,
+            )
+            for mirror in (False, True)[: 1 + mirrored]
+        ]
+        labels[name] = views[0].labels
+        return np.stack([view.values for view in views], axis=1)
+
+    labels: dict[str, np.ndarray] = {}
+    features = {name: views_of(name, split) for name, split in found.splits.items()}
+    means = {name: values.mean(axis=1) for name, values in features.items()}
+    _, views, size = features["train"].shape
+    judge = "test" if "test" in features else "validation"
+
+    def right(count: int, seed: int) -> float:
+        rows = few_per_class(labels["train"], count or len(labels["train"]), seed)
+        values, true = features["train"][rows].reshape(-1, size), labels["train"][rows]
+        known = values, np.repeat(true, views), classes
+        if method == "knn":
+            answer = nearest_neighbours(*known, means[judge], neighbours)
+        else:
+            # Where validation is the judge, the strength must not be chosen on it.
+            apart = (means["validation"], labels["validation"]) if judge == "test" else None
+            answer = answers(linear_probe(*known, validation=apart, views=views), means[judge])
+        return float((answer == labels[judge]).mean())
+
+    lines = [
+        f"{source}: {net.spec.name} frozen up to {tap}, {size} features"
+        + " of each picture and its mirror image" * mirrored,
+        f"{method} on {found.name}, judged on {len(labels[judge])} images of "
+        + ("test" if judge == "test" else "validation (no test split)"),
+        f"{'images a class':16} {'draws':>5} {'right':>8}  range",
+    ]
+    for count in shots:
+        shares = [right(count, seed) for seed in range(draws if count else 1)]
+        spread = f"{min(shares):.1%} to {max(shares):.1%}" if count else ""
+        lines.append(
+            f"{count or 'all':<16} {len(shares):5} {np.mean(shares):8.1%}  {spread}".rstrip()
+        )
+    return "\n".join(lines)
+
+
+def frozen_network(source: str) -> tuple[dict, AlexNet, Preprocessing]:
+    """(variables, network, preprocessing) of a run, or of a file of weights that tells the last."""
+    found = given(source)
+    if not found.preprocessing:
+        raise ValueError(f"{source} does not say how its images are to be prepared")
+    variables = {"params": found.params, "batch_stats": found.batch_stats}
+    return variables, found.net, Preprocessing.from_json(found.preprocessing)
