@@ -133,6 +133,29 @@ def paired(first: Mapping[int, float], second: Mapping[int, float]) -> str:
     return compared(ours, theirs) if seeds else ""
 
 
+def pairs(
+    rows: Iterable[Row], name: str, first: Mapping[str, Any], second: Mapping[str, Any]
+) -> tuple[np.ndarray, np.ndarray]:
+    """One outcome of two cases, seed by seed, float64 [n] each: of the seeds that have both."""
+    of = [{row["seed"]: row[name] for row in chosen(rows, **case)} for case in (first, second)]
+    both = [seed for seed in of[0] if seed in of[1]]
+    return tuple(np.array([each[seed] for seed in both], float) for each in of)
+
+
+def finding(first: np.ndarray, second: np.ndarray) -> str:
+    """Pairs of shares as `difference` has them, or that no difference is shown: where the range
+    includes zero, or nothing is left to compare."""
+    if not len(first):
+        return "no difference shown (nothing to compare)"
+    points = np.round(100 * (first - second), 1)  # as they are told
+    if points.min() > 0 or points.max() < 0:
+        return difference(first, second)
+    return (
+        f"no difference shown ({points.mean():+.1f} points, "
+        f"{points.min():.1f} to {points.max():.1f}, n = {len(points)})"
+    )
+
+
 def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A Markdown table, its first column to the left."""
     rows = [header, [":--", *["--:"] * (len(header) - 1)], *lines]

@@ -15,7 +15,7 @@ from answers import Row, collect_all, settings_of
 from alexnet_jax.config import Augment, Config, Input, Model, Optimizer, Run
 from alexnet_jax.optim.schedules import Schedule
 from alexnet_jax.parts import make_parts, train_batches
-from alexnet_jax.sweep import sweep
+from alexnet_jax.sweep import Outcome, sweep
 
 TRIAL = 10  # steps that are timed
 
@@ -74,18 +74,27 @@ def run_sweep(
     *,
     splits: Sequence[str] = ("validation", "test"),
     evaluations: int = 20,
-    networks: int | None = None,
+    networks: float | None = None,
+    observe: Callable[[Outcome], Mapping[str, Any]] | None = None,
     free: Sequence[str] = (),
 ) -> tuple[list[Row], int]:
     """Train every case with the base's settings and `changes(**case)`: (rows, updates of each).
 
+    `networks` is how many networks of the base's size the whole experiment trains, where it trains
+    others than these cases, too; `observe` adds figures of an outcome to its row.
+
     A row is {**case, "diverged_at", "curve": {metric: [value of each evaluation]}, and the last
     value of every metric}; it has no metrics where the case diverged before its first evaluation.
-    How many updates fit is measured once, and kept in results.json for when a killed sweep goes on;
-    `networks` is how many there will be where a second sweep follows into the same folder. `free`
-    are the options that the rows do not depend on, besides those that no row does.
+    How many updates fit is measured once, and kept in results.json for when a killed sweep goes on.
+    `free` are the options that the rows do not depend on, besides those that no row does.
+    Raises ValueError, before anything is trained, where the data lack one of the splits.
     """
-    folder = Path(options.out)
+    folder, readers = Path(options.out), make_parts(base).readers
+    if lacking := [split for split in splits if split not in readers]:
+        raise ValueError(
+            f"{base.data} has no {lacking[0]} images, which the experiment reports on; it has "
+            f"{', '.join(readers)}"
+        )
     updates = settings_of(folder).get("updates") or fitting(options, base, networks or len(cases))
     config = lasting(base, updates, evaluations)
     free = ("out", "seeds", "minutes", *free)
@@ -96,10 +105,19 @@ def run_sweep(
             names = outcome.rows[0] if outcome.rows else ()
             curve = {name: [round(row[name], 6) for row in outcome.rows] for name in names}
             last = {name: values[-1] for name, values in curve.items()}
-            yield outcome.number, {"diverged_at": outcome.diverged_at, **last, "curve": curve}
+            seen = observe(outcome) if observe else {}
+            yield (
+                outcome.number,
+                {"diverged_at": outcome.diverged_at, **last, **seen, "curve": curve},
+            )
 
     settings |= {"updates": updates, "most_updates": options.updates}
     return collect_all(folder, settings, cases, measure), updates
+
+
+def trained(rows: Sequence[Row]) -> list[Row]:
+    """The rows that did not diverge."""
+    return [row for row in rows if row["diverged_at"] is None]
 
 
 def lasting(config: Config, updates: int, evaluations: int = 20) -> Config:
@@ -116,7 +134,7 @@ def lasting(config: Config, updates: int, evaluations: int = 20) -> Config:
     )
 
 
-def fitting(options: Sweeping, config: Config, networks: int) -> int:
+def fitting(options: Sweeping, config: Config, networks: float) -> int:
     """Updates of each network, as measured on this machine and told."""
     parts = make_parts(lasting(config, options.updates))
     state, batches = parts.create(), train_batches(parts, 0)
@@ -132,7 +150,7 @@ def fitting(options: Sweeping, config: Config, networks: int) -> int:
     fit = most if options.full else int(options.minutes * 60 / networks / step)
     updates = max(min(most, fit) // 20 * 20, 40)
     left = timedelta(seconds=round(networks * updates * step))
-    print(f"A step takes {1e3 * step:.1f} ms: {networks} networks of {updates} updates, {left}")
+    print(f"A step takes {1e3 * step:.1f} ms: {networks:g} networks of {updates} updates, {left}")
     return updates
 
 

@@ -17,7 +17,7 @@ import flops
 import measuring
 import tracing
 
-from alexnet_jax.models.spec import spec
+from alexnet_jax.models.spec import multiply_adds, spec
 
 SCRIPTS = Path(measuring.__file__).parent
 
@@ -273,9 +273,9 @@ def test_a_population_is_timed_beside_its_members(tmp_path):
 def test_multiply_adds_are_those_of_the_layers():
     # 32 px: 5x5x3x32; 15: 5x5x32x64; 7: 3x3x64x96, 3x3x96x96, 3x3x96x64; 3x3x64 -> 256 -> 256 -> 10
     convs = 32**2 * 2400 + 15**2 * 51200 + 7**2 * (55296 + 82944 + 55296)
-    assert flops.multiply_adds(spec("small")) == convs + 576 * 256 + 256 * 256 + 2560
+    assert multiply_adds(spec("small")) == convs + 576 * 256 + 256 * 256 + 2560
     # Two towers: half the inputs for each output (Krizhevsky et al. 2012).
-    one, two = (flops.multiply_adds(spec(name)) for name in ("notes_227", "bvlc_alexnet"))
+    one, two = (multiply_adds(spec(name)) for name in ("notes_227", "bvlc_alexnet"))
     halved = 27**2 * 25 * 96 * 256 + 13**2 * 9 * 384 * (384 + 256)
     assert one - two == halved // 2
 
@@ -293,7 +293,7 @@ def test_a_trial_without_an_accelerator_says_so_and_gives_the_share(tmp_path):
     found = json.loads(file.read_text())
     (row,) = found["rate"]
     assert found["trial"] and row["aim"] == ">= 0.5" and row["peak_mib"] is None
-    per_image = 6 * flops.multiply_adds(spec("small"))
+    per_image = 6 * multiply_adds(spec("small"))
     assert row["tflops"] == pytest.approx(1e-12 * per_image * row["ours"])
     assert row["ratio"] == pytest.approx(row["tflops"] / row["product_tflops"])
     check_summary(found["trace"])

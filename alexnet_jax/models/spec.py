@@ -113,6 +113,24 @@ def shapes(spec: Spec, size: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
     return (*taps, ("logits", (spec.num_classes,)))
 
 
+def multiply_adds(net: Spec, size: int | None = None) -> int:
+    """Of the forward pass of one square image of `size` px, by default the spec's own, in
+    convolutions and dense layers."""
+    taps = dict(shapes(net, size or net.image_size))
+    total, channels, tap = 0, 3, ""
+    for name, conv in net.conv_layers():
+        height, width, features = taps[name]
+        total += height * width * features * conv.kernel**2 * channels // conv.groups
+        channels = features
+        tap = name.split("_")[0].replace("conv", "pool") if "pool" in conv.then else name
+    height, width, channels = taps[tap]
+    inputs = height * width * channels
+    for _, neurons in (*net.dense_layers(), ("head", net.num_classes)):
+        total += inputs * neurons
+        inputs = neurons
+    return total
+
+
 def layers_behind(
     spec: Spec, tap: str | None
 ) -> tuple[tuple[tuple[str, Conv], ...], tuple[tuple[str, int], ...]]:

@@ -88,3 +88,22 @@ def test_a_page_has_the_answer_the_figure_and_how_it_was_measured(tmp_path, caps
     assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     assert "1 networks" in page and "jax" in page
     assert "Because 1 is 1." in capsys.readouterr().out
+
+
+def test_a_difference_is_shown_where_all_pairs_agree_on_its_sign():
+    first, second = np.array([0.6, 0.8]), np.array([0.5, 0.5])
+    assert answers.finding(first, second) == "20.0 points more (10.0 to 30.0, n = 2)"
+    assert answers.finding(second, first) == "20.0 points fewer (10.0 to 30.0, n = 2)"
+    mixed = answers.finding(np.array([0.4, 0.9]), np.array([0.5, 0.6]))
+    assert mixed == "no difference shown (+10.0 points, -10.0 to 30.0, n = 2)"
+    same = answers.finding(first, first - 1e-9)
+    assert same == "no difference shown (+0.0 points, 0.0 to 0.0, n = 2)"
+    nothing = answers.finding(np.array([]), np.array([]))
+    assert nothing == "no difference shown (nothing to compare)"
+
+
+def test_pairs_are_of_the_seeds_that_both_have():
+    rows = [{"m": "a", "seed": s, "accuracy": s / 10} for s in (0, 1, 2)]
+    rows += [{"m": "b", "seed": s, "accuracy": s / 5} for s in (2, 1)]
+    first, second = answers.pairs(rows, "accuracy", {"m": "a"}, {"m": "b"})
+    assert first.tolist() == [0.1, 0.2] and second.tolist() == [0.2, 0.4]
