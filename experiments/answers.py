@@ -106,15 +106,24 @@ def difference(first: np.ndarray, second: np.ndarray) -> str:
     return f"{points.mean():.1f} points {direction} ({low:.1f} to {high:.1f}, n = {len(points)})"
 
 
-def shown(first: np.ndarray, second: np.ndarray) -> bool:
-    """Whether a difference is shown: in the same direction in all pairs, of which there are 3."""
-    signs = np.sign(first - second)
-    return len(signs) >= 3 and abs(signs.sum()) == len(signs)
+def direction(first: np.ndarray, second: np.ndarray) -> int:
+    """1 where the first share is larger in every pair, -1 where it is smaller, 0 where that is not
+    shown: by no single pair, nor by less than the 0.1 points that are told."""
+    signs = set(np.sign(np.round(100 * (first - second), 1)))
+    return int(signs.pop()) if len(signs) == 1 and len(first) > 1 else 0
 
 
 def compared(first: np.ndarray, second: np.ndarray) -> str:
-    """`difference`, and that none is shown where that is so."""
-    return difference(first, second) + ("" if shown(first, second) else ", not shown")
+    """`difference` where one is shown; else that none is, and what was seen."""
+    if not len(first):
+        return "no difference shown (nothing to compare)"
+    if direction(first, second):
+        return difference(first, second)
+    points = np.round(100 * (first - second), 1)
+    return (
+        f"no difference shown ({points.mean():+.1f} points, "
+        f"{points.min():.1f} to {points.max():.1f}, n = {len(points)})"
+    )
 
 
 def survivors(shares: Mapping[int, float], count: int) -> str:
@@ -140,20 +149,6 @@ def pairs(
     of = [{row["seed"]: row[name] for row in chosen(rows, **case)} for case in (first, second)]
     both = [seed for seed in of[0] if seed in of[1]]
     return tuple(np.array([each[seed] for seed in both], float) for each in of)
-
-
-def finding(first: np.ndarray, second: np.ndarray) -> str:
-    """Pairs of shares as `difference` has them, or that no difference is shown: where the range
-    includes zero, or nothing is left to compare."""
-    if not len(first):
-        return "no difference shown (nothing to compare)"
-    points = np.round(100 * (first - second), 1)  # as they are told
-    if points.min() > 0 or points.max() < 0:
-        return difference(first, second)
-    return (
-        f"no difference shown ({points.mean():+.1f} points, "
-        f"{points.min():.1f} to {points.max():.1f}, n = {len(points)})"
-    )
 
 
 def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

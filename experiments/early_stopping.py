@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 import tyro
-from answers import Row, finding, markdown_table, publish, spread
+from answers import Row, compared, markdown_table, publish, spread
 from early_stopping_figure import figure
 from stopping import Stop, replay
 from sweeping import Sweeping, base_config, run_sweep, trained
@@ -211,7 +211,7 @@ def answer(options: Options, rows: Sequence[Row], noise: Mapping[int, Noisy], co
         ends = stops(rows, monitor, options.shown)
         restored = [stop.best for stop in ends]
         made = at(rows, "step", [stop.last for stop in ends])
-        gain = finding(at(rows, "test/top1", restored), at(rows, "test/top1", end))
+        gain = compared(at(rows, "test/top1", restored), at(rows, "test/top1", end))
         told.append(
             f"Stopped by {monitor} with patience {options.shown}, after {span(made)} updates, the "
             f"restored network has {gain} in the test than at the end, at a test loss of "
@@ -220,7 +220,7 @@ def answer(options: Options, rows: Sequence[Row], noise: Mapping[int, Noisy], co
         )
     if options.noise:
         few = min(options.noise)
-        cost = finding(noise[few].test, noise[count].test)
+        cost = compared(noise[few].test, noise[count].test)
         told.append(
             f"Judged on {few} validation images in place of {count}, it restores networks with "
             f"{cost} in the test, and believes them to be "

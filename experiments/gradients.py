@@ -24,9 +24,9 @@ from answers import (
     collect,
     compared,
     difference,
+    direction,
     markdown_table,
     publish,
-    shown,
     spread,
     values,
 )
@@ -260,7 +260,7 @@ def clipping(options: Options, rows: list[Row], activation: str) -> str:
         clipped, plain = (
             values(rows, initializer=name, clip=clip, **case) for clip in (options.clip, None)
         )
-        sign = np.sign((clipped - plain).mean()) if shown(clipped, plain) else 0
+        sign = direction(clipped, plain)
         told.setdefault(verbs[int(sign)], []).append(f"{name} ({difference(clipped, plain)})")
     said = " and ".join(f"{verb} under {' and '.join(names)}" for verb, names in told.items())
     return (

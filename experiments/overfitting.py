@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 import tyro
-from answers import Row, chosen, finding, markdown_table, pairs, publish, spread, values
+from answers import Row, chosen, compared, direction, markdown_table, pairs, publish, spread, values
 from overfitting_figure import BINS, NONE, PROXIMAL, STOPPING, SUBGRADIENT, TOGETHER, figure
 from stopping import replay
 from sweeping import Sweeping, base_config, run_sweep, trained
@@ -244,7 +244,7 @@ def mean(rows: Sequence[Row], name: str, remedy: str) -> float:
 
 
 def against_none(rows: Sequence[Row], name: str, remedy: str) -> str:
-    return finding(*pairs(rows, name, {"remedy": remedy}, {"remedy": NONE}))
+    return compared(*pairs(rows, name, {"remedy": remedy}, {"remedy": NONE}))
 
 
 def answer(options: Options, rows: list[Row]) -> str:
@@ -288,9 +288,7 @@ def spoken(remedy: str) -> str:
 
 def shown(rows: Sequence[Row], remedy: str) -> int:
     """1 where the test is better than without a remedy on every seed, -1 worse, else 0."""
-    first, second = pairs(rows, "test/top1", {"remedy": remedy}, {"remedy": NONE})
-    signs = set(np.sign(first - second))
-    return int(signs.pop()) if len(signs) == 1 else 0
+    return direction(*pairs(rows, "test/top1", {"remedy": remedy}, {"remedy": NONE}))
 
 
 def weights_section(rows: Sequence[Row]) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 import tyro
-from answers import Row, chosen, finding, markdown_table, pairs, publish, spread, values
+from answers import Row, chosen, compared, markdown_table, pairs, publish, spread, values
 from sweeping import Sweeping, base_config, lasting, run_sweep, trained
 from underfitting_figure import COLD, LONG, WARM, figure
 
@@ -180,7 +180,7 @@ def name_of(row: Row) -> str:
 
 
 def between(rows: Sequence[Row], name: str, first: dict, second: dict) -> str:
-    return finding(*pairs(rows, name, first, second))
+    return compared(*pairs(rows, name, first, second))
 
 
 def answer(options: Options, rows: Sequence[Row], starts: Sequence[Row], updates: int) -> str:

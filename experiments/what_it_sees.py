@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import tyro
-from answers import Row, collect, difference, markdown_table, publish, spread, values
+from answers import Row, collect, compared, markdown_table, publish, spread, values
 from matplotlib.figure import Figure
 from pointing import areas, inside
 from seeing import FAINT, feature_maps, kernels_over_time, look, taps, where_it_looks
@@ -232,7 +232,7 @@ def answer(options: Options, rows: list[Row]) -> str:
     told = []
     for name, what in ((SALIENCY, "the saliency"), (OCCLUSION, "what occlusion takes away")):
         own, other = f"{name}_inside", f"{name}_elsewhere"
-        now, then = (compared(at(own, epoch), at(other, epoch)) for epoch in (last, 0))
+        now, then = (beside(at(own, epoch), at(other, epoch)) for epoch in (last, 0))
         told.append(
             f"{spread(known(at(own, last)))} of {what} lies inside the object's box; against "
             f"another picture's box that is {now}, before training {then}"
@@ -253,16 +253,10 @@ def known(shares: np.ndarray) -> np.ndarray:
     return shares[np.isfinite(shares)]
 
 
-def compared(first: np.ndarray, second: np.ndarray) -> str:
-    """Pairs of shares as "3.0 points more (1.0 to 5.0, n = 3)", or that no difference is shown:
-    where the seeds do not agree on its sign."""
+def beside(first: np.ndarray, second: np.ndarray) -> str:
+    """`compared` for the pairs that are numbers."""
     points = known(first - second)
-    if not len(points):
-        return "not known"
-    if points.min() <= 0 <= points.max():
-        low, high = 100 * points.min(), 100 * points.max()
-        return f"no difference shown ({low:.1f} to {high:.1f} points, n = {len(points)})"
-    return difference(points, np.zeros(len(points)))
+    return compared(points, np.zeros(len(points))) if len(points) else "not known"
 
 
 def figure(options: Options, rows: list[Row]) -> Figure:

@@ -25,7 +25,7 @@ def test_what_is_shown_has_one_sign_in_all_pairs_and_more_than_one_of_them():
     assert answers.paired(first, second) == "20.0 points more (10.0 to 30.0, n = 2)"
     assert answers.paired(second, first) == "20.0 points fewer (10.0 to 30.0, n = 2)"
     for other in ({0: 0.5, 1: 0.9}, {0: 0.6, 1: 0.8}, {0: 0.5}):
-        assert answers.paired(first, other).endswith(": no difference is shown")
+        assert answers.paired(first, other).startswith("no difference shown (+")
     assert answers.paired(first, {3: 0.5}) == "" == answers.paired({}, {})
 
 
@@ -90,15 +90,23 @@ def test_a_page_has_the_answer_the_figure_and_how_it_was_measured(tmp_path, caps
     assert "Because 1 is 1." in capsys.readouterr().out
 
 
+def test_the_direction_of_a_difference_is_that_of_every_pair_and_never_of_one_alone():
+    high = np.array([0.6, 0.7, 0.8])
+    assert answers.direction(high, high - 0.1) == 1 and answers.direction(high - 0.1, high) == -1
+    for less in ([0.1, 0.0, 0.1], [0.1, -0.1, 0.1]):
+        assert answers.direction(high, high - np.array(less)) == 0
+    assert answers.direction(high[:1], high[:1] - 0.1) == 0
+
+
 def test_a_difference_is_shown_where_all_pairs_agree_on_its_sign():
     first, second = np.array([0.6, 0.8]), np.array([0.5, 0.5])
-    assert answers.finding(first, second) == "20.0 points more (10.0 to 30.0, n = 2)"
-    assert answers.finding(second, first) == "20.0 points fewer (10.0 to 30.0, n = 2)"
-    mixed = answers.finding(np.array([0.4, 0.9]), np.array([0.5, 0.6]))
+    assert answers.compared(first, second) == "20.0 points more (10.0 to 30.0, n = 2)"
+    assert answers.compared(second, first) == "20.0 points fewer (10.0 to 30.0, n = 2)"
+    mixed = answers.compared(np.array([0.4, 0.9]), np.array([0.5, 0.6]))
     assert mixed == "no difference shown (+10.0 points, -10.0 to 30.0, n = 2)"
-    same = answers.finding(first, first - 1e-9)
+    same = answers.compared(first, first - 1e-9)
     assert same == "no difference shown (+0.0 points, 0.0 to 0.0, n = 2)"
-    nothing = answers.finding(np.array([]), np.array([]))
+    nothing = answers.compared(np.array([]), np.array([]))
     assert nothing == "no difference shown (nothing to compare)"
 
 

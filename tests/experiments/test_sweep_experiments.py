@@ -68,7 +68,7 @@ def test_optimizers_are_told_with_those_that_diverged():
     assert title.endswith("?") and isinstance(figure, Figure)
     assert answer.startswith(
         "Adam gets most answers right at its best learning rate: 78.0 %, 1 of 2 diverged; "
-        "against momentum, 8.0 points more (8.0 to 8.0, n = 1): no difference is shown."
+        "against momentum, no difference shown (+8.0 points, 8.0 to 8.0, n = 1)."
     )
     assert answer.endswith("Every learning rate of Lion diverged.")
     # momentum's finite rates lie 0 points apart, Adam's 6: the median is 3; the tops 8
@@ -211,7 +211,7 @@ def test_normalizations_are_told_with_the_largest_rate_that_each_survives():
     gain = "4.0 points more (1.0 to 7.0, n = 2)"
     assert f"| batch, after ReLU | 66.0 % (65.0 to 67.0) | {gain} | 0.03 |" in page
     assert "| none | 60.0 % | diverged at 5 |" in page
-    assert "| batch | 2.0 points more (-1.0 to 5.0, n = 2): no difference is shown |" in page
+    assert "| batch | no difference shown (+2.0 points, -1.0 to 5.0, n = 2) |" in page
 
 
 def test_normalizations_that_all_fail_say_so():

@@ -12,7 +12,7 @@ import showing
 import what_it_sees
 from PIL import Image
 from pointing import areas, inside
-from what_it_sees import Options, answer, compared
+from what_it_sees import Options, answer, beside
 
 from alexnet_jax import spec
 from alexnet_jax.data.street import source as street
@@ -72,9 +72,9 @@ def test_the_answer_is_what_the_rows_say():
     assert "by 10.0 % (10.0 to 10.0) of their first norm an epoch until epoch 1" in told
     assert "slower in every seed; they end 30.0 %" in told
     against = answer(options, rows([0.2, -0.1], slower=False))
-    assert "no difference shown (-10.0 to 20.0 points, n = 2), before" in against
+    assert "no difference shown (+5.0 points, -10.0 to 20.0, n = 2), before" in against
     assert "slower in 0 of 2 seeds" in against
-    assert compared(np.array([0.1, 0.2]), np.array([0.3, 0.3])).startswith("15.0 points fewer")
+    assert beside(np.array([0.1, 0.2]), np.array([0.3, 0.3])).startswith("15.0 points fewer")
 
 
 def test_options_that_cannot_be_are_refused():
