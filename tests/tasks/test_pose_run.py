@@ -74,6 +74,20 @@ def test_it_begins_with_a_classifiers_layers_and_stops_on_pck(finished):
     assert float(rows[1]["train/loss"]) < float(rows[0]["train/loss"])
 
 
+@pytest.mark.slow
+def test_gone_on_with_half_way_it_ends_in_the_same_bits(told, finished, rows_of):
+    head, run, _ = finished
+    if head != "heatmap":
+        pytest.skip("resuming does not depend on the head: once is enough")
+    options = f"{OPTIONS} --pose.head heatmap --run-dir again"
+    assert told(f"{options} --epochs 4")[0] == 0
+    status, text = told(options)
+    assert status == 0 and "Going on from step" in text
+    facts = [json.loads(told(f"inspect {run} --format json")[1]) for run in (run, "again")]
+    assert facts[0]["sha256"] == facts[1]["sha256"] and facts[0]["task"] == "pose"
+    assert rows_of(Path("again")) == rows_of(run)
+
+
 def test_evaluate_finds_what_predict_tells(told, finished):
     """Mean error and PCK from the keypoints that `predict` tells, in pixels of the photographs."""
     head, run, _ = finished
