@@ -87,7 +87,7 @@ def make_task(config: Config, spec: Spec) -> Task:
     if config.task == "segmentation":
         how = config.segmentation
         net = FCN(spec, **_numbers(precision), skips=how.skips, refine=how.refine)
-        return segmentation(net, smoothing)
+        return segmentation(net, smoothing, how.class_weights)
     if config.task == "detection":
         return detection(Detector(spec, **_numbers(precision)))
     if config.task == "pose":

@@ -123,6 +123,9 @@ class Segmentation:
     refine: int | None = None
     """Channels in which the skips are joined and mixed by a 3x3 convolution, and which score the
     pixels around each place of the last one; none adds the scores of the skips, as FCN does."""
+    class_weights: tuple[float, ...] = ()
+    """How much a pixel of each class counts in the loss, in the order of the classes; by default
+    all alike."""
 
     def __post_init__(self) -> None:
         _require(self, "refine", self.refine is None or self.refine >= 1, "at least 1")
