@@ -82,10 +82,9 @@ def test_it_learns_and_once_finished_stays_as_it_is(told, finished, rows_of):
     assert rows_of(run) == [first, last]
 
 
-@pytest.mark.slow
-def test_gone_on_with_half_way_it_ends_in_the_same_bits(told, finished, rows_of):
-    """The second process has nothing of the first but its folder."""
-    assert told(f"{OPTIONS} --epochs 15 --run-dir again")[0] == 0
+def test_killed_half_way_it_ends_in_the_same_bits(told, kill, finished, rows_of):
+    """Two batches an epoch; after 15 epochs, step 30, it is judged and saved."""
+    kill(f"{OPTIONS} --epochs 30 --run-dir again", 33)
     status, text = told(f"{OPTIONS} --epochs 30 --run-dir again")
     assert status == 0 and "Going on from step 30" in text
     facts = [json.loads(told(f"inspect {run} --format json")[1]) for run in ("run", "again")]
