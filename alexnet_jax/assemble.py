@@ -85,8 +85,9 @@ def make_task(config: Config, spec: Spec) -> Task:
     task_type(config.task)
     precision, smoothing = config.run.precision, config.run.label_smoothing
     if config.task == "segmentation":
-        net = FCN(spec, **_numbers(precision), skips=config.segmentation.skips)
-        return segmentation(net, smoothing)
+        how = config.segmentation
+        net = FCN(spec, **_numbers(precision), skips=how.skips, refine=how.refine)
+        return segmentation(net, smoothing, how.class_weights)
     if config.task == "detection":
         return detection(Detector(spec, **_numbers(precision)))
     if config.task == "pose":
@@ -100,7 +101,8 @@ def _pose_net(config: Config, spec: Spec) -> DeepPose | FCN:
     numbers = _numbers(config.run.precision)
     if config.pose.head == "regression":
         return DeepPose(dataclasses.replace(spec, num_classes=OUTPUTS), **numbers)
-    return FCN(spec, **numbers, skips=config.pose.skips, pixels=False)
+    how = config.pose
+    return FCN(spec, **numbers, skips=how.skips, pixels=False, refine=how.refine)
 
 
 def make_net(spec: Spec, precision: str) -> AlexNet:

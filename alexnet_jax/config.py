@@ -117,6 +117,15 @@ class Segmentation:
 
     skips: tuple[str, ...] = ("pool2", "pool1")
     """Taps whose own scores refine them, the deepest first; pool2 pool1 is FCN-8s."""
+    refine: int | None = None
+    """Channels in which the skips are joined and mixed by a 3x3 convolution, and which score the
+    pixels around each place of the last one; none adds the scores of the skips, as FCN does."""
+    class_weights: tuple[float, ...] = ()
+    """How much a pixel of each class counts in the loss, in the order of the classes; by default
+    all alike."""
+
+    def __post_init__(self) -> None:
+        _require(self, "refine", self.refine is None or self.refine >= 1, "at least 1")
 
 
 @dataclass(frozen=True)
@@ -130,8 +139,12 @@ class Pose:
     fine as the last one."""
     sigma: float = 1.0
     """Standard deviation of a joint in its heat map, in steps of the map."""
+    refine: int | None = None
+    """Channels in which the skips are joined and mixed by a 3x3 convolution; none adds up their own
+    maps."""
 
     def __post_init__(self) -> None:
+        _require(self, "refine", self.refine is None or self.refine >= 1, "at least 1")
         _require(self, "head", self.head in ("heatmap", "regression"), "heatmap or regression")
         _require(self, "sigma", 0 < self.sigma < math.inf, "more than 0")
 

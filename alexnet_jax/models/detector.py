@@ -1,9 +1,8 @@
 """Spec -> a network that finds objects as points: a heat map of centres a class, size and offset.
 
 CenterNet (Zhou, Wang and Kraehenbuehl 2019, arXiv:1904.07850) on AlexNet's convolutions. The last
-convolution (stride 16 at 224 px) is laid bilinearly on the places of conv2 (stride 8), where both,
-each through a 1x1 convolution, are added, as in a feature pyramid (Lin et al. 2017,
-arXiv:1612.03144); two 3x3 convolutions follow. Dense layers have no part in it.
+convolution (stride 16 at 224 px) is laid bilinearly on the places of conv2 (stride 8), where both
+are joined, and two 3x3 convolutions follow (fcn.py, `Neck`). Dense layers have no part in it.
 
 Parameters: `backbone/{conv1 .. conv5, norm1 ..}`, `neck/{fine, deep, mix1, mix2}`,
 `boxes/{size, offset}`, `head/heat`. The last three have kernels of zero at first, and the heat
@@ -22,7 +21,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from alexnet_jax.models.alexnet import Backbone, begin, check_images
-from alexnet_jax.models.fcn import Places, places, resample
+from alexnet_jax.models.fcn import Neck, places
 from alexnet_jax.models.spec import Spec
 
 FINE = "conv2"  # the tap at whose places objects are found
@@ -87,40 +86,15 @@ class Detector(nn.Module):
         del values["features"]
         deep, found = self.spec.conv_layers()[-1][0], places(self.spec)
         kind = {"dtype": self.dtype, "param_dtype": self.param_dtype}
-        x = Neck(self.features, found[deep], found[FINE], **kind, name="neck")(
-            values[FINE], values[deep]
+        neck = Neck(
+            self.features, found[deep], found[FINE], 2, exact=self.exact, **kind, name="neck"
         )
+        x = neck(values[FINE], values[deep])
         boxes = Scores((("size", 2, 0.0), ("offset", 2, 0.0)), **kind, name="boxes")(x)
         bias = -log((1 - LIKELY) / LIKELY)
         head = Scores((("heat", self.spec.num_classes, bias),), **kind, name="head")(x)
         maps = Maps(head["heat"], boxes["size"], boxes["offset"], extent)
         return (maps, {**values, "logits": maps.heat}) if taps else maps
-
-
-class Neck(nn.Module):
-    """A fine and a deep map, joined at the places of the fine one: [B, h, w, features]."""
-
-    features: int
-    deep_at: Places
-    fine_at: Places
-    dtype: Any
-    param_dtype: Any
-
-    @nn.compact
-    def __call__(self, fine: Array, deep: Array) -> Array:
-        kind = {
-            "dtype": self.dtype,
-            "param_dtype": self.param_dtype,
-            "kernel_init": nn.initializers.he_normal(),
-        }
-        height, width = fine.shape[1:3]
-        rows, columns = self.fine_at.of(height), self.fine_at.of(width)
-        deep = nn.Dense(self.features, **kind, name="deep")(deep)
-        x = nn.Dense(self.features, **kind, name="fine")(fine)
-        x = nn.relu(x + resample(deep, self.deep_at, rows, columns))
-        for name in ("mix1", "mix2"):
-            x = nn.relu(nn.Conv(self.features, (3, 3), **kind, name=name)(x))
-        return x
 
 
 class Scores(nn.Module):

@@ -11,8 +11,12 @@ the last map has its window. Convolutions that do not pad shift the maps against
 are therefore kept as numbers (`Places`), and no crop is needed to make maps meet. Interpolation is
 fixed, as their last one is.
 
+Scores that are added cannot say that an edge belongs to the one object and not to the other: with
+`refine`, a skip joins features in their place, which a 3x3 convolution mixes (`Neck`), and each
+place of the last skip scores the pixels around it (Shi et al. 2016, arXiv:1609.05158).
+
 Parameters: `backbone` as AlexNet's; `head/{score, score_pool2, score_pool1}/{kernel, bias}`,
-kernels zero at first, as theirs.
+kernels zero at first, as theirs; with `refine`, `neck_{tap}/{fine, deep, mix1}` and `head/score`.
 """
 
 from __future__ import annotations
@@ -24,8 +28,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from alexnet_jax.models.alexnet import Backbone, begin, check_images, window_padding
-from alexnet_jax.models.spec import Spec, shapes
+from alexnet_jax.models.alexnet import (
+    Backbone,
+    Convolution,
+    begin,
+    check_images,
+    window_padding,
+)
+from alexnet_jax.models.spec import Conv, Spec, shapes
 
 FEATURES = "features"  # what the last dense layer gives, at the places of the last map
 
@@ -40,12 +50,17 @@ class Places(NamedTuple):
         """The pixels that so many elements see, float64 [count]."""
         return self.first + self.step * np.arange(count)
 
+    def around(self) -> Places:
+        """The pixels around all elements, step x step of each."""
+        return Places(self.first - (self.step - 1) // 2, 1)
+
 
 class FCN(nn.Module):
     """`FCN(spec).apply({"params": p}, images) -> logits`, float32 [B, H, W, num_classes].
 
-    Arguments and fields as `AlexNet` has them. `skips` are taps, deepest first. Without `pixels`
-    the logits are those of the last skip's places, not laid on the pixels. The first dense layer's
+    Arguments and fields as `AlexNet` has them. `skips` are taps, deepest first; `refine` is the
+    number of channels that they are joined in, None adds their scores. Without `pixels` the logits
+    are those of the last skip's places, not laid on the pixels. The first dense layer's
     window is that of a classifier at `spec.image_size`; images may have any size from the
     spec's smallest on.
     """
@@ -56,6 +71,7 @@ class FCN(nn.Module):
     exact: bool = False
     skips: tuple[str, ...] = ("pool2", "pool1")
     pixels: bool = True
+    refine: int | None = None
 
     @nn.compact
     def __call__(
@@ -79,10 +95,37 @@ class FCN(nn.Module):
         images, how = begin(self, images, train, rows, valid, axis_name, frozen)
         settings = (self.spec, self.dtype, self.param_dtype, self.exact)
         values = Backbone(*settings, window=window(self.spec), name="backbone")(images, how)
-        head = Head(self.spec, self.dtype, self.param_dtype, self.skips, name="head")
-        logits = head(values, size if self.pixels else None)
+        if self.refine is None:
+            head = Head(self.spec, self.dtype, self.param_dtype, self.skips, name="head")
+            logits = head(values, size if self.pixels else None)
+        else:
+            logits = self.refined(values, self.refine, size if self.pixels else None)
         del values[FEATURES]
         return (logits, {**values, "logits": logits}) if taps else logits
+
+    def refined(
+        self, values: dict[str, Array], features: int, size: tuple[int, int] | None
+    ) -> Array:
+        """Logits as `Head` gives them, of features that are joined from skip to skip."""
+        found, x, tap = places(self.spec), values[FEATURES], FEATURES
+        kind = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        for finer in self.skips:
+            neck = Neck(
+                features,
+                found[tap],
+                found[finer],
+                1,
+                exact=self.exact,
+                **kind,
+                name=f"neck_{finer}",
+            )
+            x, tap = neck(values[finer], x), finer
+        at = found[tap]
+        head = Around(self.spec.num_classes, at.step if size else 1, **kind, name="head")
+        scores = head(x)
+        if size is None:
+            return scores
+        return resample(scores, at.around(), *(np.arange(n) for n in size))
 
 
 class Head(nn.Module):
@@ -114,6 +157,62 @@ class Head(nn.Module):
             name=name,
         )
         return layer(x).astype(jnp.promote_types(jnp.float32, self.dtype))
+
+
+class Around(nn.Module):
+    """Scores of the side x side pixels around each place, [B, h, w, C] -> float32 [B, h * side,
+    w * side, classes]: `score/kernel` [C, side, side, classes], zero at first."""
+
+    classes: int
+    side: int
+    dtype: Any
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        layer = nn.DenseGeneral(
+            (self.side, self.side, self.classes),
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+            kernel_init=nn.initializers.zeros,
+            name="score",
+        )
+        batch, height, width, _ = x.shape
+        x = layer(x).swapaxes(2, 3)  # [B, h, side, w, side, classes]
+        x = x.reshape(batch, height * self.side, width * self.side, self.classes)
+        return x.astype(jnp.promote_types(jnp.float32, self.dtype))
+
+
+class Neck(nn.Module):
+    """A fine and a deep map, joined at the places of the fine one: [B, h, w, features].
+
+    Each goes through a 1x1 convolution, as in a feature pyramid (Lin et al. 2017,
+    arXiv:1612.03144); `mixes` 3x3 convolutions follow.
+    """
+
+    features: int
+    deep_at: Places
+    fine_at: Places
+    mixes: int
+    dtype: Any
+    param_dtype: Any
+    exact: bool = False
+
+    @nn.compact
+    def __call__(self, fine: Array, deep: Array) -> Array:
+        kind = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        each = {**kind, "kernel_init": nn.initializers.he_normal()}
+        height, width = fine.shape[1:3]
+        rows, columns = self.fine_at.of(height), self.fine_at.of(width)
+        deep = nn.Dense(self.features, **each, name="deep")(deep)
+        x = nn.Dense(self.features, **each, name="fine")(fine)
+        x = nn.relu(x + resample(deep, self.deep_at, rows, columns))
+        conv = Conv(self.features, 3, padding=(1, 1))
+        for i in range(self.mixes):
+            mix = Convolution(conv, "he_normal", 0.0, **kind, exact=self.exact, name=f"mix{i + 1}")
+            x, bias = mix(x)
+            x = nn.relu(x if bias is None else x + bias)
+        return x
 
 
 def window(spec: Spec) -> int:

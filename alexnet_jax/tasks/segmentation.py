@@ -35,7 +35,8 @@ from alexnet_jax.tasks.ranking import best_and_worst
 
 @dataclass(frozen=True)
 class Segmentation:
-    """One class per pixel. `label_smoothing` spreads that share of it over all classes.
+    """One class per pixel. `label_smoothing` spreads that share of it over all classes;
+    `class_weights` are how much a pixel of each counts in the loss, all alike where there are none.
 
     The batch holds `image` [B, H, W, 3] and `segmentation` uint8 [B, H, W], 255 for pixels that do
     not count. Outputs are logits, float32 [B, H, W, K]. A label from K to 254 makes the loss NaN.
@@ -43,6 +44,7 @@ class Segmentation:
 
     net: FCN
     label_smoothing: float = 0.0
+    class_weights: tuple[float, ...] = ()
 
     name: ClassVar[str] = "segmentation"
     annotations: ClassVar[tuple[str, ...]] = ("segmentation",)
@@ -54,6 +56,13 @@ class Segmentation:
             raise ValueError(
                 f"{self.net.spec.num_classes} classes do not fit beside {VOID}, the label of "
                 "pixels that do not count"
+            )
+        if self.class_weights and (
+            len(self.class_weights) != self.net.spec.num_classes or min(self.class_weights) <= 0
+        ):
+            raise ValueError(
+                f"class_weights are {self.class_weights}; expected {self.net.spec.num_classes}, "
+                "one a class, each above 0"
             )
 
     @property
@@ -73,7 +82,14 @@ class Segmentation:
         return init_net(self.net, key, image_shape)
 
     def weights(self, batch: Batch) -> dict[str, Array]:
-        return {"loss": (labels(batch) != VOID).sum().astype(jnp.float32)}
+        return {"loss": self.pixels(labels(batch)).sum()}
+
+    def pixels(self, label: Array) -> Array:
+        """How much each pixel counts, float32 [B, H, W]; void does not."""
+        counted = (label != VOID).astype(jnp.float32)
+        if not self.class_weights:
+            return counted
+        return counted * jnp.asarray(self.class_weights, jnp.float32).at[label].get(mode="clip")
 
     def losses(
         self, params: Any, model_state: Any, batch: Batch, context: Context
@@ -86,8 +102,9 @@ class Segmentation:
         if context.train and self.label_smoothing:
             uniform = jax.nn.logsumexp(logits, axis=-1) - logits.mean(axis=-1)
             loss = (1 - self.label_smoothing) * loss + self.label_smoothing * uniform
-        total = jnp.where(counted, loss, 0.0).sum()
-        return {"loss": (total, self.weights(batch)["loss"])}, logits, model_state
+        weight = self.pixels(label)
+        total = jnp.where(counted, loss * weight, 0.0).sum()
+        return {"loss": (total, weight.sum())}, logits, model_state
 
     def sums(self, outputs: Array, batch: Batch) -> Sums:
         """`confusion`: (int32 [K, K], true by predicted; number of pixels that count)."""
@@ -156,9 +173,11 @@ class Segmentation:
         return drawn | ({"truth": paint(image, answer["true"])} if "true" in answer else {})
 
 
-def segmentation(net: FCN, label_smoothing: float = 0.0) -> Segmentation:
+def segmentation(
+    net: FCN, label_smoothing: float = 0.0, class_weights: tuple[float, ...] = ()
+) -> Segmentation:
     """The segmentation task on a fully convolutional network."""
-    return Segmentation(net, label_smoothing)
+    return Segmentation(net, label_smoothing, class_weights)
 
 
 def labels(batch: Batch) -> Array:

@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from alexnet_jax.models.alexnet import AlexNet, Backbone, Pass
-from alexnet_jax.models.fcn import FCN, FEATURES, Places, interpolation, places, resample, window
+from alexnet_jax.models.fcn import (
+    FCN,
+    FEATURES,
+    Around,
+    Places,
+    interpolation,
+    places,
+    resample,
+    window,
+)
 from alexnet_jax.models.spec import Conv, Spec, smallest_size, spec
 from alexnet_jax.transfer.convolutionalize import in_form_of
 
@@ -105,7 +114,16 @@ def test_the_places_of_the_notes_networks(name, last):
     assert found["pool5"] == (33, 32) and found[FEATURES] == (last, 32)
 
 
-@pytest.mark.parametrize("path", ["score", "score_pool2", "score_pool1"])
+def hand_on_the_middle(tree):
+    """Kernels of zeros: each hands on the first channel of what its middle sees."""
+    for layer in tree.values():
+        kernel = layer["kernel"]
+        kernel[(*((n - 1) // 2 for n in kernel.shape[:-2]), 0, 0)] = 1
+
+
+@pytest.mark.parametrize(
+    "path", ["score", "score_pool2", "score_pool1", "refined features", "refined conv1"]
+)
 def test_a_bright_square_comes_back_at_its_place(path):
     """Every kernel hands on its middle, so that one path's scores are the brightness it sees.
 
@@ -114,12 +132,19 @@ def test_a_bright_square_comes_back_at_its_place(path):
     """
     shape = spec("small", width=0.25, num_classes=2, kernel_init="zeros", dropout=())
     net, size, side = FCN(shape, exact=True), 160, 32
+    if "refined" in path:
+        net = net.clone(skips=("conv5", "conv1"), refine=8)
     params = jax.eval_shape(net.init, jax.random.key(0), np.zeros((1, size, size, 3)))["params"]
     params = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), params)
-    for layer in params["backbone"].values():
-        kernel = layer["kernel"]
-        kernel[(*((n - 1) // 2 for n in kernel.shape[:-2]), 0, 0)] = 1
-    params["head"][path]["kernel"][0, 1] = 1
+    hand_on_the_middle(params["backbone"])
+    if "refined" in path:
+        for tap in ("conv5", "conv1"):
+            hand_on_the_middle(params[f"neck_{tap}"])
+            side_of_no_use = "deep" if path.endswith(tap) else "fine"
+            params[f"neck_{tap}"][side_of_no_use]["kernel"][:] = 0
+        params["head"]["score"]["kernel"][0, :, :, 1] = 1
+    else:
+        params["head"][path]["kernel"][0, 1] = 1
     corners = np.arange(48, 80)
     image = np.zeros((len(corners), size, size, 3), np.float32)
     for i, corner in enumerate(corners):
@@ -209,6 +234,23 @@ def test_without_pixels_the_scores_stay_at_the_places_of_the_last_skip(he_kernel
     np.testing.assert_allclose(
         coarse, np.asarray(full)[:, at.astype(int)][:, :, at.astype(int)], rtol=1e-5, atol=1e-6
     )
+
+
+def test_the_pixels_around_a_place_are_torchs_pixel_shuffle(he_kernels):
+    """Its places are those of the pixels: 2 i and 2 i + 1 where element i looks at pixel 2 i."""
+    net = Around(3, 2, jnp.float32, jnp.float32)
+    x = np.random.default_rng(6).normal(size=(2, 4, 5, 7)).astype(np.float32)
+    params = net.init(jax.random.key(0), x)["params"]
+    assert not params["score"]["kernel"].any()
+    params = he_kernels(jax.tree.map(np.asarray, params))
+    scores = np.einsum("bhwc,cijk->bkijhw", x, params["score"]["kernel"])
+    expected = torch.nn.functional.pixel_shuffle(
+        torch.from_numpy(scores.reshape(2, 3 * 2 * 2, 4, 5)), 2
+    )
+    found = net.apply({"params": params}, x)
+    np.testing.assert_allclose(found, expected.permute(0, 2, 3, 1), rtol=1e-4, atol=1e-5)
+    assert places(spec("small"))["conv1"].around() == Places(0, 1)
+    assert Places(5, 4).around() == Places(4, 1)
 
 
 @pytest.mark.parametrize("skips", [("pool1", "pool2"), ("pool2", "pool2"), ("fc6",), ("pool9",)])

@@ -11,11 +11,12 @@ import jax
 import numpy as np
 import pytest
 
-from alexnet_jax import cache
+from alexnet_jax import cache, training
 from alexnet_jax.cli import main
 from alexnet_jax.config import Config
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.models.alexnet import AlexNet
+from alexnet_jax.parts import make_update
 from alexnet_jax.weights import Weights, write
 
 
@@ -48,6 +49,27 @@ def told(folder):
             return status, printed.getvalue()
 
         yield run
+
+
+class _Killed(BaseException):
+    """Nobody expects it, so nothing is saved on its way."""
+
+
+@pytest.fixture
+def kill(told, monkeypatch):
+    """Runs a command line up to update number `update`, in the midst of which the run dies."""
+
+    def run(line, update):
+        def dies(parts, number, state, batch):
+            if number == update:
+                raise _Killed
+            return make_update(parts, number, state, batch)
+
+        with monkeypatch.context() as patch, pytest.raises(_Killed):
+            patch.setattr(training, "make_update", dies)
+            told(line)
+
+    return run
 
 
 @pytest.fixture(scope="session")

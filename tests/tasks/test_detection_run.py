@@ -82,6 +82,16 @@ def test_it_learns_and_once_finished_stays_as_it_is(told, finished, rows_of):
     assert rows_of(run) == [first, last]
 
 
+def test_killed_half_way_it_ends_in_the_same_bits(told, kill, finished, rows_of):
+    """Two batches an epoch; after 15 epochs, step 30, it is judged and saved."""
+    kill(f"{OPTIONS} --epochs 30 --run-dir again", 33)
+    status, text = told(f"{OPTIONS} --epochs 30 --run-dir again")
+    assert status == 0 and "Going on from step 30" in text
+    facts = [json.loads(told(f"inspect {run} --format json")[1]) for run in ("run", "again")]
+    assert facts[0]["sha256"] == facts[1]["sha256"] and facts[0]["task"] == "detection"
+    assert rows_of(Path("again")) == rows_of(Path("run"))
+
+
 def test_evaluate_says_what_the_run_found(told, finished):
     status, text = told("evaluate run --split test")
     assert status == 0, text

@@ -74,6 +74,21 @@ def test_it_begins_with_a_classifiers_layers_and_stops_on_pck(finished):
     assert float(rows[1]["train/loss"]) < float(rows[0]["train/loss"])
 
 
+def test_killed_half_way_it_ends_in_the_same_bits(told, kill, finished, rows_of):
+    """After 4 of 8 epochs it is judged and saved."""
+    head, run, _ = finished
+    if head != "heatmap":
+        pytest.skip("going on knows nothing of heads: once is enough")
+    line = f"{OPTIONS} --pose.head heatmap --run-dir again"
+    saved, last = (int(float(row["step"])) for row in rows_of(run))
+    kill(line, (saved + last) // 2)
+    status, text = told(line)
+    assert status == 0 and f"Going on from step {saved} " in text
+    facts = [json.loads(told(f"inspect {run} --format json")[1]) for run in (run, "again")]
+    assert facts[0]["sha256"] == facts[1]["sha256"] and facts[0]["task"] == "pose"
+    assert rows_of(Path("again")) == rows_of(run)
+
+
 def test_evaluate_finds_what_predict_tells(told, finished):
     """Mean error and PCK from the keypoints that `predict` tells, in pixels of the photographs."""
     head, run, _ = finished

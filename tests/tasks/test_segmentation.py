@@ -69,9 +69,11 @@ def test_at_the_start_every_class_is_as_likely():
     assert total / weight == pytest.approx(np.log(CLASSES), rel=1e-6)
 
 
-@pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_loss_is_torchs_over_the_pixels_that_count(state, smoothing):
-    task = segmentation(TASK.net, smoothing)
+@pytest.mark.parametrize(
+    ("smoothing", "weights"), [(0.0, ()), (0.2, ()), (0.0, (0.5, 1.0, 2.0, 4.0))]
+)
+def test_loss_is_torchs_over_the_pixels_that_count(state, smoothing, weights):
+    task = segmentation(TASK.net, smoothing, weights)
     terms, _, _ = task.losses(
         state.params,
         {},
@@ -81,14 +83,16 @@ def test_loss_is_torchs_over_the_pixels_that_count(state, smoothing):
     total, weight = terms["loss"]
     assert weight == task.weights(BATCH)["loss"]
     logits = torch.from_numpy(logits_of(state)[VALID]).permute(0, 3, 1, 2)
-    expected = torch.nn.functional.cross_entropy(
-        logits,
-        torch.from_numpy(MASKS[VALID].astype(np.int64)),
-        ignore_index=VOID,
-        reduction="sum",
-        label_smoothing=smoothing,
-    )
-    assert float(total) == pytest.approx(float(expected), rel=1e-5)
+    said = {"weight": torch.tensor(weights) if weights else None, "label_smoothing": smoothing}
+    for reduction, found in (("sum", total), ("mean", total / weight)):
+        expected = torch.nn.functional.cross_entropy(
+            logits,
+            torch.from_numpy(MASKS[VALID].astype(np.int64)),
+            ignore_index=VOID,
+            reduction=reduction,
+            **said,
+        )
+        assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_void_pixels_and_rows_that_do_not_count_change_nothing(state):
@@ -228,6 +232,12 @@ def test_one_device_or_many_take_the_same_step():
     assert found["loss"][1] == expected["loss"][1]
     for x, y in zip(jax.tree.leaves(b.params), jax.tree.leaves(a.params), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [(1.0, 1.0), (1.0, 1.0, 0.0, 1.0)])
+def test_class_weights_that_do_not_fit_are_refused(weights):
+    with pytest.raises(ValueError, match="expected 4, one a class, each above 0"):
+        segmentation(TASK.net, class_weights=weights)
 
 
 def test_more_classes_than_a_mask_holds_are_refused():
