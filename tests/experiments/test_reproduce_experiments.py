@@ -31,7 +31,7 @@ for value in values:
     pathlib.Path("log").open("a").write(value + "\\n")
     command = " ".join(sys.argv)
     file.write_text(json.dumps({"environment": {"command": command}, "rows": rows}))
-answer = f"There are {len(rows)}, or 1.5 x 2. More is told."
+answer = f"There are {len(rows)}, or 2.5. A third. More."
 page = f"# How | many?\\n\\n{answer}\\n\\n![It](figure.png)\\n\\n"
 (out / "README.md").write_text(page + f"`{sys.argv[0]}`: {len(rows)} networks, fast.\\n")
 """
@@ -74,11 +74,11 @@ def test_all_are_run_anew_with_the_options_of_their_pages(root):
     assert done.returncode == 0, done.stderr
     told = table(root / "runs" / "reproduced" / "README.md")
     assert told["counted"] == [
-        "There are 3, or 1.5 x 2.",
+        "There are 3, or 2.5. A third.",
         '<img src="counted/figure.png" width="240" alt="counted">',
         "`experiments/counting.py --values 1 2 3 --out runs/reproduced/counted`",
     ]
-    assert told["new"][0] == "There are 2, or 1.5 x 2."  # which has no page yet: its defaults
+    assert told["new"][0] == "There are 2, or 2.5. A third."  # no page yet: its defaults
     assert "sharing" not in done.stdout and set(told) == {"counted", "foreign", "new"}
     assert (root / "log").read_text().split() == ["1", "2", "3", "1", "2"]
     assert (
@@ -96,7 +96,7 @@ def test_what_needs_files_of_the_users_is_left_out_until_it_is_given_them(root):
     (root / "mine.npz").touch()
     done = reproduce(root, "--only", "foreign", "--give", "foreign", "--source mine.npz --values 7")
     told = table(root / "runs/reproduced/README.md")["foreign"]
-    assert told[0] == "There are 1, or 1.5 x 2." and "theirs" not in told[2]
+    assert told[0] == "There are 1, or 2.5. A third." and "theirs" not in told[2]
     assert "--source mine.npz" in told[2] and "--values 7" in told[2]
 
 
@@ -108,7 +108,9 @@ def test_a_stop_goes_on_with_what_is_missing_and_is_not_taken_for_a_whole(root):
     (root / "stop").unlink()
     assert reproduce(root, "--only", "counted").returncode == 0
     assert (root / "log").read_text().split() == ["1", "2", "3"]
-    assert table(root / "runs/reproduced/README.md")["counted"][0] == "There are 3, or 1.5 x 2."
+    assert (
+        table(root / "runs/reproduced/README.md")["counted"][0] == "There are 3, or 2.5. A third."
+    )
 
 
 def test_a_page_from_before_further_rows_is_not_finished(root):
