@@ -66,9 +66,9 @@ class Options(Sweeping):
 
     updates: int = 300
     """At most; fewer where this machine would need longer than `minutes`."""
-    learning_rate: float = 0.03
+    learning_rate: float = 0.01
     """At which they are compared, from `seeds` initializations; one of `rates`."""
-    rates: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0, 3.0)
+    rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
     """The ladder, from one initialization."""
     normalizations: tuple[str, ...] = NORMALIZATIONS
     out: str = "runs/experiments/normalization"
@@ -190,7 +190,11 @@ def cell(rows: Sequence[Row], kind: Kind, rate: float) -> str:
     if share is not None:
         return f"{100 * share:.1f} %"
     named = chosen(rows, normalization=kind.name, position=kind.position, rate=rate, seed=0)
-    return f"diverged at {named[0]['diverged_at']}" if named else ""
+    if not named:
+        return ""
+    # Training may end finite where what it has made of the network is not.
+    step = named[0]["diverged_at"]
+    return "diverged in the end" if step is None else f"diverged at {step}"
 
 
 def answer(options: Options, rows: list[Row], chance: Chance) -> str:
@@ -216,7 +220,7 @@ def answer(options: Options, rows: list[Row], chance: Chance) -> str:
     if not ranked:
         return f"{sentence} No network learns at any rate."
     at = [f"up to {limit:g}: {'; '.join(groups[limit])}" for limit in ranked]
-    at += [f"at none: {'; '.join(groups[None])}"] if None in groups else []
+    at += [f"at no rate: {'; '.join(groups[None])}"] if None in groups else []
     edge = " (the top of the ladder)" if ranked[0] == max(options.rates) else ""
     lists = ". ".join(text[0].upper() + text[1:] for text in at)
     return f"{sentence} The largest rate at which each still learns, n = 1{edge}. {lists}."

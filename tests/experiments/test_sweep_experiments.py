@@ -215,7 +215,9 @@ def test_normalizations_are_told_with_the_largest_rate_that_each_survives():
 
 
 def test_normalizations_that_all_fail_say_so():
-    options = normalization.Options(normalizations=("none",), rates=(0.03,), seeds=1)
+    options = normalization.Options(
+        normalizations=("none",), rates=(0.03,), learning_rate=0.03, seeds=1
+    )
     rows = [
         ended(0.5, diverged_at=9, normalization="none", position="", rate=0.03, seed=0),
     ]
