@@ -24,7 +24,7 @@ NET = AlexNet(
     spec("small", width=0.25, num_classes=3, activation="elu", kernel_init="zeros"), exact=True
 )
 TASK = classification(NET)
-TX = optimizer("sgd", learning_rate=0.01, momentum=0.9, l1_form="proximal")
+TX = optimizer("sgd", learning_rate=0.01, momentum=0.9, l1_form="proximal", clip=1.0)
 STEP = partial(train_step, task=TASK, tx=TX)
 HYPER = [
     {"learning_rate": 0.01, "dropout_rate": 0.0},
