@@ -82,6 +82,7 @@ def test_it_learns_and_once_finished_stays_as_it_is(told, finished, rows_of):
     assert rows_of(run) == [first, last]
 
 
+@pytest.mark.slow
 def test_killed_half_way_it_ends_in_the_same_bits(told, kill, finished, rows_of):
     """Two batches an epoch; after 15 epochs, step 30, it is judged and saved."""
     kill(f"{OPTIONS} --epochs 30 --run-dir again", 33)

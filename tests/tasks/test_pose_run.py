@@ -74,6 +74,7 @@ def test_it_begins_with_a_classifiers_layers_and_stops_on_pck(finished):
     assert float(rows[1]["train/loss"]) < float(rows[0]["train/loss"])
 
 
+@pytest.mark.slow
 def test_killed_half_way_it_ends_in_the_same_bits(told, kill, finished, rows_of):
     """After 4 of 8 epochs it is judged and saved."""
     head, run, _ = finished

@@ -70,6 +70,7 @@ def report(run):
     return document, " ".join(html.unescape(re.sub(r"<[^>]+>", " ", document)).split())
 
 
+@pytest.mark.slow
 def test_a_transfer_run_is_compared_by_the_commands_it_tells(told, pictures, weights, monkeypatch):
     train = (
         f"python -m alexnet_jax train folder --data '{pictures}' --spec small --model.width 0.25 "
