@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.data.sources.base import NO_TEST, Source, Split, hold_out
+from alexnet_jax.data.sources.base import Source, Split, completed
 
 
 class ArraySplit:
@@ -64,13 +64,7 @@ def from_arrays(
         digest.update(repr((key, split.images.shape)).encode())
         digest.update(np.ascontiguousarray(split.images).data)
         digest.update(split.labels.data)
-    notes: list[str] = []
-    if validation is None:
-        held, note = hold_out(splits["train"], np.asarray(labels), fraction, seed)
-        splits |= held
-        notes.append(note)
-    if test is None:
-        notes.append(NO_TEST)
+    splits, notes = completed(splits, np.asarray(labels), fraction, seed)
     return Source(name, version, digest.hexdigest(), classes, splits, tuple(notes))
 
 

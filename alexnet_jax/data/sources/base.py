@@ -115,3 +115,19 @@ def hold_out(
         "validation": Subset(train, np.flatnonzero(held)),
     }
     return splits, f"validation: {100 * fraction:g} % of train{stratified}, seed {seed}"
+
+
+def completed(
+    splits: Mapping[str, Split], labels: np.ndarray | None, fraction: float, seed: int
+) -> tuple[dict[str, Split], list[str]]:
+    """A source's splits, validation held out of train where there is none, and what its notes tell
+    of that. Arguments and errors as `hold_out` has them."""
+    notes: list[str] = []
+    made = dict(splits)
+    if "validation" not in splits:
+        held, note = hold_out(splits["train"], labels, fraction, seed)
+        made |= held
+        notes.append(note)
+    if "test" not in splits:
+        notes.append(NO_TEST)
+    return made, notes

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_jax.data.decode import BadImage, decode_rgb
-from alexnet_jax.data.sources.base import NO_TEST, Source, Split, hold_out
+from alexnet_jax.data.sources.base import Source, completed
 
 
 class Found(NamedTuple):
@@ -91,14 +91,8 @@ def box_source(
 ) -> Source:
     """The source of files and annotations a split, train among them; without validation `fraction`
     of train is held out. The notes tell what was left out."""
-    splits: dict[str, Split] = {split: BoxSplit(*found, classes) for split, found in read.items()}
-    notes = []
-    if "validation" not in splits:
-        held, note = hold_out(splits["train"], None, fraction, seed)
-        splits |= held
-        notes.append(note)
-    if "test" not in splits:
-        notes.append(NO_TEST)
+    whole = {split: BoxSplit(*found, classes) for split, found in read.items()}
+    splits, notes = completed(whole, None, fraction, seed)
     left_out = [said for _, found in read.values() for one in found for said in one.left_out]
     if left_out:
         more = f" and {len(left_out) - 3} more" if len(left_out) > 3 else ""

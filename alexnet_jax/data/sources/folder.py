@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_jax.data.sources.base import NO_TEST, Source, Split, hold_out
+from alexnet_jax.data.sources.base import Source, Split, completed
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif")
 SPLIT_NAMES = {
@@ -91,13 +91,7 @@ def from_folder(path: str | os.PathLike[str], *, fraction: float = 0.1, seed: in
         splits[split] = FolderSplit(folder, [file.name for file in files], split_labels)
         if split == "train":
             labels = split_labels
-    notes = []
-    if "validation" not in splits:
-        held, note = hold_out(splits["train"], labels, fraction, seed)
-        splits |= held
-        notes.append(note)
-    if "test" not in splits:
-        notes.append(NO_TEST)
+    splits, notes = completed(splits, labels, fraction, seed)
     if ignored:
         more = ", ..." if len(ignored) > 3 else ""
         notes.append(f"ignored, not images: {len(ignored)} ({', '.join(ignored[:3])}{more})")

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.data.decode import BadImage, decode_indices
-from alexnet_jax.data.sources.base import NO_TEST, Source, Split, hold_out
+from alexnet_jax.data.sources.base import Source, Split, completed
 from alexnet_jax.data.sources.folder import EXTENSIONS, SPLIT_NAMES, images_in
 from alexnet_jax.data.window import VOID
 
@@ -97,12 +97,8 @@ def from_mask_folder(
             notes.append(f"masks without an image in {folder.name}{SUFFIX}: {unused}")
     if "train" not in splits:
         raise FileNotFoundError(f"{root} has no folder train; {LAYOUT}")
-    if "validation" not in splits:
-        held, note = hold_out(splits["train"], None, fraction, seed)
-        splits |= held
-        notes.append(note)
-    if "test" not in splits:
-        notes.append(NO_TEST)
+    splits, missing = completed(splits, None, fraction, seed)
+    notes += missing
     return Source(
         name=root.resolve().name,
         version="0",

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.data.sources.base import NO_TEST, Source, Split, hold_out
+from alexnet_jax.data.sources.base import Source, Split, completed
 
 DEFAULT_DIR = os.path.join("~", "tensorflow_datasets")
 SPLITS = ("train", "validation", "test")
@@ -96,14 +96,11 @@ def from_tfds(
             splits[split] = TfdsSplit(records, classes, f"{name} {split}")
     if "train" not in splits:
         raise ValueError(f"{name} has no train split; it has {', '.join(sizes) or 'none at all'}")
-    if "validation" not in splits:
-        train = splits["train"]
-        train_labels = np.array([train[index]["label"] for index in range(len(train))])
-        held, note = hold_out(train, train_labels, fraction, seed)
-        splits |= held
-        notes.append(note)
-    if "test" not in splits:
-        notes.append(NO_TEST)
+    train, labels = splits["train"], None
+    if "validation" not in splits:  # reading them all takes its time
+        labels = np.array([train[index]["label"] for index in range(len(train))])
+    splits, missing = completed(splits, labels, fraction, seed)
+    notes += missing
     unused = [f"{split} ({count})" for split, count in sizes.items() if split not in SPLITS]
     if unused:
         notes.append(f"splits not used: {', '.join(unused)}")
