@@ -83,13 +83,14 @@ class AlexNet(nn.Module):
 def begin(
     module: Any,
     images: Array,
-    train: bool,
-    rows: Array | None,
-    valid: Array | None,
-    axis_name: str | None,
-    frozen: tuple[str, ...],
+    train: bool = False,
+    rows: Array | None = None,
+    valid: Array | None = None,
+    axis_name: str | None = None,
+    frozen: tuple[str, ...] = (),
 ) -> tuple[Array, Pass]:
-    """Images in the network's dtype, and how they are to pass; from within a network's call."""
+    """Images in the network's dtype, and how they are to pass; from within a network's call, with
+    the arguments that `AlexNet` explains."""
     if images.dtype == jnp.uint8:
         images = images.astype(jnp.float32) / 255.0
     batch = images.shape[0]

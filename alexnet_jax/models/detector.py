@@ -63,26 +63,16 @@ class Detector(nn.Module):
     features: int = 128
 
     @nn.compact
-    def __call__(
-        self,
-        images: Array,
-        *,
-        train: bool = False,
-        rows: Array | None = None,
-        valid: Array | None = None,
-        axis_name: str | None = None,
-        frozen: tuple[str, ...] = (),
-        taps: bool = False,
-    ) -> Any:
+    def __call__(self, images: Array, *, taps: bool = False, **how: Any) -> Any:
         """Maps of images [B, H, W, 3]; with `taps`, (maps, {tap: value}).
 
         Raises ValueError for images too small.
         """
         check_images(self.spec, images)
         extent = Extent(images.shape[1], images.shape[2])
-        images, how = begin(self, images, train, rows, valid, axis_name, frozen)
+        images, passing = begin(self, images, **how)
         settings = (self.spec, self.dtype, self.param_dtype, self.exact)
-        values = Backbone(*settings, window=1, name="backbone")(images, how)
+        values = Backbone(*settings, window=1, name="backbone")(images, passing)
         del values["features"]
         deep, found = self.spec.conv_layers()[-1][0], places(self.spec)
         kind = {"dtype": self.dtype, "param_dtype": self.param_dtype}

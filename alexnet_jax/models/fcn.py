@@ -74,17 +74,7 @@ class FCN(nn.Module):
     refine: int | None = None
 
     @nn.compact
-    def __call__(
-        self,
-        images: Array,
-        *,
-        train: bool = False,
-        rows: Array | None = None,
-        valid: Array | None = None,
-        axis_name: str | None = None,
-        frozen: tuple[str, ...] = (),
-        taps: bool = False,
-    ) -> Any:
+    def __call__(self, images: Array, *, taps: bool = False, **how: Any) -> Any:
         """Logits of images [B, H, W, 3]; with `taps`, (logits, {tap: value}).
 
         Raises ValueError for images too small, and for skips that are no taps, deepest first.
@@ -92,9 +82,9 @@ class FCN(nn.Module):
         check_images(self.spec, images)
         check_skips(self.spec, self.skips)
         size = images.shape[1], images.shape[2]
-        images, how = begin(self, images, train, rows, valid, axis_name, frozen)
+        images, passing = begin(self, images, **how)
         settings = (self.spec, self.dtype, self.param_dtype, self.exact)
-        values = Backbone(*settings, window=window(self.spec), name="backbone")(images, how)
+        values = Backbone(*settings, window=window(self.spec), name="backbone")(images, passing)
         if self.refine is None:
             head = Head(self.spec, self.dtype, self.param_dtype, self.skips, name="head")
             logits = head(values, size if self.pixels else None)

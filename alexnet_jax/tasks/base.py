@@ -134,19 +134,28 @@ class Task(Protocol):
         ...
 
 
+class OnNet:
+    """What tasks have alike that train one network and whose figures are all quotients of sums."""
+
+    net: Any
+    scores: ClassVar[tuple[str, ...]] = ()
+
+    def init(self, key: Array, image_shape: tuple[int, ...]) -> tuple[Any, Any]:
+        """The network's own, the dropout rate among the model state."""
+        variables = dict(self.net.init(key, jnp.zeros((1, *image_shape), self.net.dtype)))
+        params = variables.pop("params")
+        if self.net.spec.dropout:
+            rate = jnp.asarray(self.net.spec.dropout_rate, jnp.float32)
+            variables["hyper"] = {"dropout_rate": rate}
+        return params, variables
+
+    def score(self, answers: Answers, classes: Sequence[str]) -> dict[str, float]:
+        return {}
+
+
 def valid_rows(batch: Batch) -> Array:
     """bool [B]: `valid`, or all true where the batch has none."""
     return batch["valid"] if "valid" in batch else jnp.ones(batch["image"].shape[0], bool)
-
-
-def init_net(net: Any, key: Array, image_shape: tuple[int, ...]) -> tuple[Any, Any]:
-    """A network's fresh (params, model_state), the dropout rate among the latter."""
-    variables = dict(net.init(key, jnp.zeros((1, *image_shape), net.dtype)))
-    params = variables.pop("params")
-    if net.spec.dropout:
-        rate = jnp.asarray(net.spec.dropout_rate, jnp.float32)
-        variables["hyper"] = {"dropout_rate": rate}
-    return params, variables
 
 
 def forward(

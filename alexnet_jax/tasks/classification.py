@@ -17,9 +17,9 @@ from alexnet_jax.tasks.base import (
     Answers,
     Batch,
     Context,
+    OnNet,
     Sums,
     forward,
-    init_net,
     means,
     valid_rows,
 )
@@ -28,7 +28,7 @@ WORST = 24  # mistakes that the report shows
 
 
 @dataclass(frozen=True)
-class Classification:
+class Classification(OnNet):
     """One label per image. `label_smoothing` spreads that share of it over all classes
     (Szegedy et al. 2016, section 7).
 
@@ -41,7 +41,6 @@ class Classification:
 
     name: ClassVar[str] = "classification"
     annotations: ClassVar[tuple[str, ...]] = ("label",)
-    scores: ClassVar[tuple[str, ...]] = ()
 
     @property
     def monitor(self) -> tuple[str, str]:
@@ -55,9 +54,6 @@ class Classification:
                 "try --task segmentation"
             )
         return source.classes
-
-    def init(self, key: Array, image_shape: tuple[int, ...]) -> tuple[Any, Any]:
-        return init_net(self.net, key, image_shape)
 
     def weights(self, batch: Batch) -> dict[str, Array]:
         return {"loss": valid_rows(batch).sum().astype(jnp.float32)}
@@ -106,9 +102,6 @@ class Classification:
     def counts(self, sums: Mapping[str, Any]) -> dict[str, int]:
         correct, count = map(round, sums["top1"])
         return {"correct": correct, "count": count}
-
-    def score(self, answers: Answers, classes: Sequence[str]) -> dict[str, float]:
-        return {}
 
     def findings(self, answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
         counts = confusion(answers["true"], answers["label"], len(classes))

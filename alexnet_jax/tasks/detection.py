@@ -22,9 +22,9 @@ from alexnet_jax.tasks.base import (
     Answers,
     Batch,
     Context,
+    OnNet,
     Sums,
     forward,
-    init_net,
     valid_rows,
 )
 from alexnet_jax.tasks.palette import outline
@@ -35,7 +35,7 @@ RECALLS = 11  # points of the precision-recall curve that results.json keeps
 
 
 @dataclass(frozen=True)
-class Detection:
+class Detection(OnNet):
     """Boxes with classes.
 
     The batch holds `image` [B, H, W, 3], `boxes` float32 [B, N, 4] (y0, x0, y1, x1 in pixels),
@@ -69,9 +69,6 @@ class Detection:
                 "(annotations/instances_train.json, train/)"
             )
         return source.box_classes
-
-    def init(self, key: Array, image_shape: tuple[int, ...]) -> tuple[Any, Any]:
-        return init_net(self.net, key, image_shape)
 
     def weights(self, batch: Batch) -> dict[str, Array]:
         """`heat`: as many as there are objects, an image without any counting as one; `size` and

@@ -22,9 +22,9 @@ from alexnet_jax.tasks.base import (
     Answers,
     Batch,
     Context,
+    OnNet,
     Sums,
     forward,
-    init_net,
     means,
     valid_rows,
 )
@@ -35,7 +35,7 @@ HEADS = ("regression", "heatmap")
 
 
 @dataclass(frozen=True)
-class Pose:
+class Pose(OnNet):
     """What both heads have in common: all but the outputs, how they are learnt and where they say
     the joints are.
 
@@ -47,7 +47,6 @@ class Pose:
 
     name: ClassVar[str] = "pose"
     annotations: ClassVar[tuple[str, ...]] = ("joints", "joint_visible")
-    scores: ClassVar[tuple[str, ...]] = ()
 
     def errors(self, outputs: Array, joints: Array, side: int) -> Array:
         """The loss of each joint, [B, 14], of joints in an image of side x side pixels."""
@@ -70,9 +69,6 @@ class Pose:
                 "street/people, or a folder with joints.mat and images/im0001.jpg ..."
             )
         return source.joints
-
-    def init(self, key: Array, image_shape: tuple[int, ...]) -> tuple[Any, Any]:
-        return init_net(self.net, key, image_shape)
 
     def weights(self, batch: Batch) -> dict[str, Array]:
         return {"loss": labels(batch)[1].sum().astype(jnp.float32)}
@@ -98,9 +94,6 @@ class Pose:
 
     def counts(self, sums: Mapping[str, Any]) -> dict[str, int]:
         return {"joints": round(sums["mean_error"][1])}
-
-    def score(self, answers: Answers, classes: Sequence[str]) -> dict[str, float]:
-        return {}
 
     def findings(self, answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
         """Joint by joint, of those whose person's torso is seen: PCK, PDJ, and the mean error in

@@ -23,9 +23,9 @@ from alexnet_jax.tasks.base import (
     Answers,
     Batch,
     Context,
+    OnNet,
     Sums,
     forward,
-    init_net,
     means,
     valid_rows,
 )
@@ -34,7 +34,7 @@ from alexnet_jax.tasks.ranking import best_and_worst
 
 
 @dataclass(frozen=True)
-class Segmentation:
+class Segmentation(OnNet):
     """One class per pixel. `label_smoothing` spreads that share of it over all classes;
     `class_weights` are how much a pixel of each counts in the loss, all alike where there are none.
 
@@ -48,7 +48,6 @@ class Segmentation:
 
     name: ClassVar[str] = "segmentation"
     annotations: ClassVar[tuple[str, ...]] = ("segmentation",)
-    scores: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         check_skips(self.net.spec, self.net.skips)
@@ -77,9 +76,6 @@ class Segmentation:
                 "folder with train/*.jpg, trainannot/*.png and classes.txt"
             )
         return source.pixel_classes
-
-    def init(self, key: Array, image_shape: tuple[int, ...]) -> tuple[Any, Any]:
-        return init_net(self.net, key, image_shape)
 
     def weights(self, batch: Batch) -> dict[str, Array]:
         return {"loss": self.pixels(labels(batch)).sum()}
@@ -136,9 +132,6 @@ class Segmentation:
 
     def counts(self, sums: Mapping[str, Any]) -> dict[str, int]:
         return {"pixels": round(sums["confusion"][1])}
-
-    def score(self, answers: Answers, classes: Sequence[str]) -> dict[str, float]:
-        return {}
 
     def findings(self, answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
         counts = np.zeros((len(classes), len(classes)), np.int64)
