@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from alexnet_jax.train.environment import environment
@@ -135,26 +136,39 @@ def survivors(shares: Mapping[int, float], count: int) -> str:
     return told + (f", {lost} of {count} diverged" if lost else "")
 
 
+def shared(
+    first: Mapping[int, float], second: Mapping[int, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """The shares of two {seed: share}, float64 [n] each, of the seeds that both have."""
+    seeds = sorted(set(first) & set(second))
+    return tuple(np.array([each[seed] for seed in seeds], float) for each in (first, second))
+
+
 def paired(first: Mapping[int, float], second: Mapping[int, float]) -> str:
     """`compared` for the seeds that both {seed: share} have; "" where there are none."""
-    seeds = sorted(set(first) & set(second))
-    ours, theirs = (np.array([shares[seed] for seed in seeds]) for shares in (first, second))
-    return compared(ours, theirs) if seeds else ""
+    ours, theirs = shared(first, second)
+    return compared(ours, theirs) if len(ours) else ""
 
 
 def pairs(
     rows: Iterable[Row], name: str, first: Mapping[str, Any], second: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     """One outcome of two cases, seed by seed, float64 [n] each: of the seeds that have both."""
-    of = [{row["seed"]: row[name] for row in chosen(rows, **case)} for case in (first, second)]
-    both = [seed for seed in of[0] if seed in of[1]]
-    return tuple(np.array([each[seed] for seed in both], float) for each in of)
+    return shared(
+        *({row["seed"]: row[name] for row in chosen(rows, **case)} for case in (first, second))
+    )
 
 
 def markdown_table(header: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A Markdown table, its first column to the left."""
     rows = [header, [":--", *["--:"] * (len(header) - 1)], *lines]
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+
+
+def plain(axis: Axes) -> None:
+    """A faint grid, and no frame above or to the right."""
+    axis.grid(alpha=0.25)
+    axis.spines[["top", "right"]].set_visible(False)
 
 
 def publish(folder: Path, title: str, answer: str, figure: Figure, sections: Sequence[str]) -> None:

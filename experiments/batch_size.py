@@ -16,7 +16,17 @@ from typing import Any
 
 import numpy as np
 import tyro
-from answers import Row, chosen, markdown_table, paired, publish, survivors
+from answers import (
+    Row,
+    chosen,
+    direction,
+    markdown_table,
+    paired,
+    plain,
+    publish,
+    shared,
+    survivors,
+)
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sweeping import Sweeping, base_config, run_sweep
@@ -208,11 +218,9 @@ def scaling(options: Options, rows: Sequence[Row]) -> str:
         if batch == options.batch_size:
             continue
         scaled, constant = (outcome(options, rows, batch, way) for way in (SCALED, CONSTANT))
-        seeds = sorted(set(scaled.shares) & set(constant.shares))
-        signs = np.sign([scaled.shares[s] - constant.shares[s] for s in seeds])
-        shown = len(signs) > 1 and abs(signs.sum()) == len(signs)
-        side = ("gains" if signs[0] > 0 else "loses") if shown else "neither"
-        if len(seeds) < constant.seeds and len(scaled.shares) < len(constant.shares):
+        ours, theirs = shared(scaled.shares, constant.shares)
+        side = {1: "gains", -1: "loses", 0: "neither"}[direction(ours, theirs)]
+        if len(ours) < constant.seeds and len(scaled.shares) < len(constant.shares):
             side = "loses"  # since it diverges where the constant one does not
         sides[side].append(str(batch))
     told = [f"{side} at {', '.join(sides[side])}" for side in ("gains", "loses") if sides[side]]
@@ -250,8 +258,7 @@ def figure(options: Options, rows: list[Row]) -> Figure:
         axis.set_xticks([], minor=True)
         axis.set_xlabel("batch size", fontsize=13)
         axis.set_title(name, fontsize=13)
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
+        plain(axis)
     updates.set_yscale("log")
     images.set_ylim(0, 1.25 * images.get_ylim()[1])
     images.yaxis.set_major_formatter("{x:,.0f}")

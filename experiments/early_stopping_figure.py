@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from answers import Row
+from answers import Row, plain
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from stopping import Stop
@@ -32,8 +32,7 @@ def figure(
         _patience(panels[0, 1], rows, swept)
         _noise(panels[1, 1], noise)
     for axis in panels.flat:
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
+        plain(axis)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(frameon=False, fontsize=10)
     return figure

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
-from answers import Row, chosen, markdown_table, paired, publish, survivors
+from answers import Row, chosen, markdown_table, paired, plain, publish, survivors
 from matplotlib.figure import Figure
 from sweeping import Sweeping, base_config, run_sweep
 
@@ -257,8 +257,7 @@ def figure(options: Options, rows: list[Row], chance: Chance) -> Figure:
     right.axvline(100 * chance.share, color="#7a8699", lw=1.2, ls="--")
     right.set_xlabel("right answers in validation, %", fontsize=13)
     right.set_title(f"at {common:g}, {options.seeds} initializations", fontsize=13)
-    right.grid(alpha=0.25)
-    right.spines[["top", "right"]].set_visible(False)
+    plain(right)
     return figure
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
-from answers import Row, chosen, markdown_table, paired, publish, survivors
+from answers import Row, chosen, markdown_table, paired, plain, publish, survivors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sweeping import Sweeping, base_config, run_sweep
@@ -285,8 +285,7 @@ def figure(options: Options, rows: list[Row], judge: str) -> Figure:
     right.set_yticks(range(len(bests)), [f"{b.method}, {b.rate:g}" for b in bests], fontsize=12)
     right.set_xlabel(f"right answers in {judge}, %", fontsize=12)
     for axis in (left, right):
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
+        plain(axis)
     if bests:
         left.legend(frameon=False, fontsize=11, ncols=2)
     return figure
@@ -305,8 +304,7 @@ def draw_sweep(axis: Axes, rows: Sequence[Row], method: str, ceiling: float) -> 
             axis.plot(rate, ceiling, "x", color="#c0392b", ms=9, mew=2.5)
     axis.set_xscale("log")
     axis.set_title(method, fontsize=13, color=colour)
-    axis.grid(alpha=0.25)
-    axis.spines[["top", "right"]].set_visible(False)
+    plain(axis)
 
 
 def draw_curve(axis: Axes, rows: Sequence[Row], best: Best) -> None:

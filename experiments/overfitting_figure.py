@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from answers import Row, chosen, values
+from answers import Row, chosen, plain, values
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sweeping import trained
@@ -39,8 +39,7 @@ def figure(tuned: Sequence[Row], rows: Sequence[Row], order: Sequence[str]) -> F
     _histogram(panels[0, 2], rows)
     _zeros(panels[1, 2], tuned)
     for axis in panels.flat:
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
+        plain(axis)
         if axis.get_legend_handles_labels()[0]:
             place = {"loc": "upper right", "bbox_to_anchor": (1, 0.95)}  # below a curve at 100 %
             axis.legend(frameon=False, fontsize=9, **(place if axis is panels[0, 0] else {}))

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import tyro
-from answers import Row, chosen, collect, compared, markdown_table, publish, spread, values
+from answers import Row, chosen, collect, compared, markdown_table, plain, publish, spread, values
 from matplotlib.figure import Figure
 from transferring import judged_on
 
@@ -306,8 +306,7 @@ def figure(options: Options, rows: list[Row]) -> Figure:
     right.margins(x=0.1, y=0.15)
     right.set_xlabel("right answers, % (dots: seeds, lines: means)", fontsize=12)
     for axis in (left, right):
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
+        plain(axis)
     return figure
 
 

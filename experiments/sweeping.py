@@ -14,7 +14,7 @@ from answers import Row, collect_all, settings_of
 
 from alexnet_jax.config import Augment, Config, Input, Model, Optimizer, Run
 from alexnet_jax.optim.schedules import Schedule
-from alexnet_jax.parts import make_parts, train_batches
+from alexnet_jax.parts import Parts, make_parts, train_batches
 from alexnet_jax.sweep import Outcome, sweep
 
 TRIAL = 10  # steps that are timed
@@ -89,14 +89,14 @@ def run_sweep(
     `free` are the options that the rows do not depend on, besides those that no row does.
     Raises ValueError, before anything is trained, where the data lack one of the splits.
     """
-    folder, readers = Path(options.out), make_parts(base).readers
-    if lacking := [split for split in splits if split not in readers]:
+    folder, parts = Path(options.out), make_parts(base)
+    if lacking := [split for split in splits if split not in parts.readers]:
         raise ValueError(
             f"{base.data} has no {lacking[0]} images, which the experiment reports on; it has "
-            f"{', '.join(readers)}"
+            f"{', '.join(parts.readers)}"
         )
-    updates = settings_of(folder).get("updates") or fitting(options, base, networks or len(cases))
-    config = lasting(base, updates, evaluations)
+    updates = settings_of(folder).get("updates") or fitting(options, parts, networks or len(cases))
+    config = lasting(base, updates, len(parts.readers["train"]), evaluations)
     free = ("out", "seeds", "minutes", *free)
     settings = {name: value for name, value in asdict(options).items() if name not in free}
 
@@ -120,13 +120,12 @@ def trained(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row["diverged_at"] is None]
 
 
-def lasting(config: Config, updates: int, evaluations: int = 20) -> Config:
-    """The config for so many updates, evaluated so many times.
+def lasting(config: Config, updates: int, images: int, evaluations: int) -> Config:
+    """The config for so many updates on so many training images, evaluated so many times.
 
     Both are counted in images, so that a case with another batch size sees and is judged after as
     many of them.
     """
-    images = config.input.examples or _images(config)
     every = max(1, updates // evaluations) * config.batch_size
     epochs = updates * config.batch_size / images
     return replace(
@@ -134,9 +133,8 @@ def lasting(config: Config, updates: int, evaluations: int = 20) -> Config:
     )
 
 
-def fitting(options: Sweeping, config: Config, networks: float) -> int:
+def fitting(options: Sweeping, parts: Parts, networks: float) -> int:
     """Updates of each network, as measured on this machine and told."""
-    parts = make_parts(lasting(config, options.updates))
     state, batches = parts.create(), train_batches(parts, 0)
     times = []
     for _ in range(TRIAL + 2):
@@ -154,5 +152,6 @@ def fitting(options: Sweeping, config: Config, networks: float) -> int:
     return updates
 
 
-def _images(config: Config) -> int:
+def images_of(config: Config) -> int:
+    """How many images there are to train on."""
     return len(make_parts(config).readers["train"])

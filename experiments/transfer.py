@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from answers import Row, collect, difference, markdown_table, publish, spread, values
+from answers import Row, collect, difference, markdown_table, plain, publish, spread, values
 from matplotlib.figure import Figure
 from transferring import Transferring, base_config, features, judged_on, labels_of, train
 
@@ -205,8 +205,7 @@ def figure(options: Options, rows: list[Row], judge: str) -> Figure:
     axis.set_xticks([], minor=True)
     axis.set_xlabel(f"labelled images of {options.data}, all classes together", fontsize=12)
     axis.set_ylabel(f"right answers in {judge}, %", fontsize=12)
-    axis.grid(alpha=0.25)
-    axis.spines[["top", "right"]].set_visible(False)
+    plain(axis)
     axis.legend(frameon=False, fontsize=12)
     return figure
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import tyro
-from answers import Row, collect, difference, markdown_table, publish, spread, values
+from answers import Row, collect, difference, markdown_table, plain, publish, spread, values
 from matplotlib.figure import Figure
 from transferring import Transferring, base_config, judged_on, labels_of, train
 
@@ -141,8 +141,7 @@ def figure(options: Options, rows: list[Row], judge: str) -> Figure:
     axis.set_xticks(range(len(options.cuts)), options.cuts)
     axis.set_xlabel("transferred up to", fontsize=12)
     axis.set_ylabel(f"right answers in {judge}, %", fontsize=12)
-    axis.grid(alpha=0.25)
-    axis.spines[["top", "right"]].set_visible(False)
+    plain(axis)
     axis.legend(frameon=False, fontsize=12)
     return figure
 

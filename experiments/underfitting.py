@@ -18,7 +18,7 @@ import jax
 import numpy as np
 import tyro
 from answers import Row, chosen, compared, markdown_table, pairs, publish, spread, values
-from sweeping import Sweeping, base_config, lasting, run_sweep, trained
+from sweeping import Sweeping, base_config, images_of, lasting, run_sweep, trained
 from underfitting_figure import COLD, LONG, WARM, figure
 
 from alexnet_jax.assemble import make_preprocessing, make_spec
@@ -83,7 +83,7 @@ def main(options: Options) -> None:
     source = folder / "source.npz"
     if not source.exists():
         make_source(base, updates, source)
-    twice = lasting(cold, 2 * updates, 20)
+    twice = lasting(cold, 2 * updates, images_of(cold), 20)
     settings = {
         COLD: {},
         WARM: {"init": str(source)},
@@ -106,7 +106,7 @@ def parameters(outcome: Outcome) -> dict[str, Any]:
 
 def make_source(base: Config, updates: int, path: Path) -> None:
     """Train a network with another seed than those that are compared, and write it to a file."""
-    config = lasting(base, updates, 1)
+    config = lasting(base, updates, images_of(base), 1)
     (outcome,) = sweep(config, [{"seed": 1000}])
     if outcome.diverged_at is not None:
         raise ValueError(f"the source diverged at step {outcome.diverged_at}: lower learning_rate")

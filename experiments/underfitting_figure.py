@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
-from answers import Row, chosen, values
+from answers import Row, chosen, plain, values
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -23,8 +23,7 @@ def figure(rows: Sequence[Row], starts: Sequence[Row]) -> Figure:
     _capacity(deep, chosen(rows, width=1.0), "depth", "multiply_adds")
     _starts(start, starts)
     for axis in (wide, deep, start):
-        axis.grid(alpha=0.25)
-        axis.spines[["top", "right"]].set_visible(False)
+        plain(axis)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(frameon=False, fontsize=11)
     if rows:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 import tyro
-from answers import Row, collect, compared, markdown_table, publish, spread, values
+from answers import Row, collect, compared, markdown_table, plain, publish, spread, values
 from matplotlib.figure import Figure
 from pointing import areas, inside
 from seeing import FAINT, feature_maps, kernels_over_time, look, taps, where_it_looks
@@ -285,8 +285,7 @@ def figure(options: Options, rows: list[Row]) -> Figure:
     for each in (axis, right):
         each.set_xlabel("epochs", fontsize=12)
         each.set_xticks(options.epochs)
-        each.grid(alpha=0.25)
-        each.spines[["top", "right"]].set_visible(False)
+        plain(each)
         each.legend(frameon=False, fontsize=11)
     return figure
 
