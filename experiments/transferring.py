@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 
-from alexnet_jax.cache import cache_folder
 from alexnet_jax.config import Config, Input, Transfer
 from alexnet_jax.data.loader import Reader, training_batches
 from alexnet_jax.data.preprocess import Preprocessing
@@ -17,7 +16,7 @@ from alexnet_jax.optim.schedules import Schedule
 from alexnet_jax.parts import Parts, evaluate_split, make_update, placed
 from alexnet_jax.recipes import recipe
 from alexnet_jax.restored import Given, initial_state, load
-from alexnet_jax.transfer.features import Features, split_features
+from alexnet_jax.transfer.features import Features, source_features
 
 
 @dataclass(frozen=True)
@@ -99,18 +98,14 @@ def judged_on(parts: Parts) -> str:
 
 def features(parts: Parts, source: Given, tap: str) -> dict[str, Features]:
     """{split: what the source's tap sees in it}; from disk where it was computed before."""
-    return {
-        name: split_features(
-            {"params": source.params, "batch_stats": source.batch_stats},
-            reader,
-            net=source.net,
-            tap=tap,
-            preprocessing=parts.preprocessing,
-            data={"fingerprint": parts.source.fingerprint, "split": name},
-            folder=cache_folder() / "features",
-        )
-        for name, reader in parts.readers.items()
-    }
+    return source_features(
+        {"params": source.params, "batch_stats": source.batch_stats},
+        parts.readers,
+        parts.source.fingerprint,
+        net=source.net,
+        tap=tap,
+        preprocessing=parts.preprocessing,
+    )
 
 
 def labels_of(parts: Parts) -> np.ndarray:

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -36,6 +37,25 @@ def own_process() -> Callable[..., Any]:
         return json.loads(done.stdout.splitlines()[-1])
 
     return run
+
+
+@pytest.fixture(scope="session")
+def write_pictures() -> Callable[..., None]:
+    """Writes SPLIT/CLASS/0.png ...: `counts` {split: pictures of each class}, and `pixels(label)`
+    draws the next of a class, [H, W, 3]."""
+    from PIL import Image
+
+    def write(
+        folder: Path, counts: dict[str, int], classes: Sequence[str], pixels: Callable[[int], Any]
+    ) -> None:
+        for split, count in counts.items():
+            for label, name in enumerate(classes):
+                (folder / split / name).mkdir(parents=True)
+                for i in range(count):
+                    picture = Image.fromarray(pixels(label).astype(np.uint8))
+                    picture.save(folder / split / name / f"{i}.png")
+
+    return write
 
 
 @pytest.fixture(scope="session")

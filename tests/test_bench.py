@@ -188,18 +188,12 @@ def test_bench_measures_and_prints_one_table(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def pictures(tmp_path_factory, write_pictures):
     """Noise of two classes: train 2 x 6, val 2 x 3."""
-    from PIL import Image
-
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
-    for split, count in {"train": 6, "val": 3}.items():
-        for name in ("one", "two"):
-            (folder / split / name).mkdir(parents=True)
-            for i in range(count):
-                pixels = rng.integers(0, 256, (64, 64, 3)).astype(np.uint8)
-                Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
+    counts = {"train": 6, "val": 3}
+    write_pictures(folder, counts, ("one", "two"), lambda _: rng.integers(0, 256, (64, 64, 3)))
     return folder
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from alexnet_jax import cache
 from alexnet_jax.cli import COMMANDS, main
@@ -46,15 +45,12 @@ def told(capsys):
 
 
 @pytest.fixture
-def pictures(tmp_path) -> Path:
+def pictures(tmp_path, write_pictures) -> Path:
     rng = np.random.default_rng(0)
-    for split, count in {"train": 6, "val": 4}.items():
-        for name in ("cat", "dog"):
-            (tmp_path / "pictures" / split / name).mkdir(parents=True)
-            for i in range(count):
-                pixels = rng.integers(0, 256, (36, 40, 3), np.uint8)
-                Image.fromarray(pixels).save(tmp_path / "pictures" / split / name / f"{i}.png")
-    return tmp_path / "pictures"
+    folder, counts = tmp_path / "pictures", {"train": 6, "val": 4}
+    noise = lambda _: rng.integers(0, 256, (36, 40, 3), np.uint8)  # noqa: E731
+    write_pictures(folder, counts, ("cat", "dog"), noise)
+    return folder
 
 
 def test_without_a_command_it_tells_which_there_are(told):

@@ -7,7 +7,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from alexnet_jax.config import Augment, Config, Input, Model, Optimizer, Run
 from alexnet_jax.settings import changed
@@ -16,17 +15,17 @@ from alexnet_jax.training import train
 
 
 @pytest.fixture(scope="module")
-def config(tmp_path_factory):
+def config(tmp_path_factory, write_pictures):
     """Red against green, with noise: three classes would be a harder question."""
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
-    for split, count in {"train": 12, "val": 5}.items():
-        for channel, name in enumerate(("green", "red")):
-            (folder / split / name).mkdir(parents=True)
-            for i in range(count):
-                pixels = rng.integers(0, 256, (36, 36, 3))
-                pixels[..., 1 - channel] = np.minimum(pixels[..., 1 - channel] + 25, 255)
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / split / name / f"{i}.png")
+
+    def tinted(channel):
+        pixels = rng.integers(0, 256, (36, 36, 3))
+        pixels[..., 1 - channel] = np.minimum(pixels[..., 1 - channel] + 25, 255)
+        return pixels
+
+    write_pictures(folder, {"train": 12, "val": 5}, ("green", "red"), tinted)
     return Config(
         data=str(folder),
         run_dir=str(folder / "run"),

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from alexnet_jax import assemble
-from alexnet_jax.cache import cache_folder
 from alexnet_jax.data.loader import Reader
 from alexnet_jax.data.preprocess import Preprocessing
-from alexnet_jax.data.sources.base import Split
 from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.restored import given
 from alexnet_jax.tasks.classification import Classification
-from alexnet_jax.transfer.features import split_features
+from alexnet_jax.transfer.features import source_features
 from alexnet_jax.transfer.probe import answers, few_per_class, linear_probe, nearest_neighbours
 
 
@@ -39,27 +39,16 @@ def probe(
     found = assemble.open_source(data, canvas=preprocessing.canvas, seed=0)
     classes = len(Classification.classes(found))
 
-    def views_of(name: str, split: Split) -> np.ndarray:
-        """[N, views, D]"""
-        reader = Reader(split, canvas=preprocessing.canvas)
-        views = [
-            split_features(
-                variables,
-                reader,
-                net=net,
-                tap=tap,
-                preprocessing=preprocessing,
-                data={"fingerprint": found.fingerprint, "split": name},
-                folder=cache_folder() / "features",
-                mirrored=mirror,
-            )
-            for mirror in (False, True)[: 1 + mirrored]
-        ]
-        labels[name] = views[0].labels
-        return np.stack([view.values for view in views], axis=1)
-
-    labels: dict[str, np.ndarray] = {}
-    features = {name: views_of(name, split) for name, split in found.splits.items()}
+    canvas = preprocessing.canvas
+    readers = {name: Reader(split, canvas=canvas) for name, split in found.splits.items()}
+    how: dict[str, Any] = {"net": net, "tap": tap, "preprocessing": preprocessing}
+    seen = [
+        source_features(variables, readers, found.fingerprint, mirrored=mirror, **how)
+        for mirror in (False, True)[: 1 + mirrored]
+    ]
+    labels = {name: one.labels for name, one in seen[0].items()}
+    # [N, views, D] of each split
+    features = {name: np.stack([view[name].values for view in seen], axis=1) for name in readers}
     means = {name: values.mean(axis=1) for name, values in features.items()}
     _, views, size = features["train"].shape
     judge = "test" if "test" in features else "validation"

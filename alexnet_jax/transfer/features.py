@@ -20,6 +20,7 @@ import numpy as np
 from jax import Array
 
 from alexnet_jax import __version__
+from alexnet_jax.cache import cache_folder
 from alexnet_jax.data.preprocess import Preprocessing, preprocess
 from alexnet_jax.leaves import digest
 from alexnet_jax.models import spec as specs
@@ -114,6 +115,24 @@ def split_features(
     )
     save(path, features)
     return features
+
+
+def source_features(
+    variables: Mapping[str, Any], readers: Mapping[str, Reader], fingerprint: str, **how: Any
+) -> dict[str, Features]:
+    """`split_features` of every split of a source that has this fingerprint, kept in the user's
+    cache."""
+    folder = cache_folder() / "features"
+    return {
+        name: split_features(
+            variables,
+            reader,
+            data={"fingerprint": fingerprint, "split": name},
+            folder=folder,
+            **how,
+        )
+        for name, reader in readers.items()
+    }
 
 
 def cache_key(

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from PIL import Image
 
 from alexnet_jax import (
     AlexNet,
@@ -95,16 +94,15 @@ def test_figures_are_of_what_is_trained_and_of_relus(he_kernels):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def pictures(tmp_path_factory, write_pictures):
     """Noise, dark and bright: train 2 x 8, validation 2 x 20."""
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
-    for split, count in {"train": 8, "val": 20}.items():
-        for label, name in enumerate(("dark", "bright")):
-            (folder / split / name).mkdir(parents=True)
-            for i in range(count):
-                pixels = rng.integers(0, 100, (32, 32, 3)) + 150 * label
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / split / name / f"{i}.png")
+
+    def noise(label):
+        return rng.integers(0, 100, (32, 32, 3)) + 150 * label
+
+    write_pictures(folder, {"train": 8, "val": 20}, ("dark", "bright"), noise)
     return str(folder)
 
 

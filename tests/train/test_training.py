@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from alexnet_jax.train.checkpoint import load_arrays
 
@@ -34,17 +33,17 @@ def compiled_once(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def pictures(tmp_path_factory, write_pictures):
     """Red against green, with noise: train 2 x 22, validation 2 x 9, test 2 x 7."""
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
-    for split, count in {"train": 22, "val": 9, "test": 7}.items():
-        for channel, name in enumerate(("green thing", "rød")):
-            (folder / split / name).mkdir(parents=True)
-            for i in range(count):
-                pixels = rng.integers(0, 256, (36, 40, 3))
-                pixels[..., 1 - channel] = np.minimum(pixels[..., 1 - channel] + 25, 255)
-                Image.fromarray(pixels.astype(np.uint8)).save(folder / split / name / f"{i}.png")
+
+    def tinted(channel):
+        pixels = rng.integers(0, 256, (36, 40, 3))
+        pixels[..., 1 - channel] = np.minimum(pixels[..., 1 - channel] + 25, 255)
+        return pixels
+
+    write_pictures(folder, {"train": 22, "val": 9, "test": 7}, ("green thing", "rød"), tinted)
     return folder
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from PIL import Image
 
 from alexnet_jax import cache, finish
 from alexnet_jax.cli import main
@@ -54,14 +53,11 @@ def weights(tmp_path, he_kernels):
 
 
 @pytest.fixture
-def pictures(tmp_path):
+def pictures(tmp_path, write_pictures):
     rng = np.random.default_rng(0)
-    for split, count in {"train": 6, "val": 3, "test": 3}.items():
-        for name in ("cat", "dog"):
-            (tmp_path / "my pictures" / split / name).mkdir(parents=True)
-            for i in range(count):
-                pixels = rng.integers(0, 256, (36, 40, 3), np.uint8)
-                Image.fromarray(pixels).save(tmp_path / "my pictures" / split / name / f"{i}.png")
+    counts = {"train": 6, "val": 3, "test": 3}
+    noise = lambda _: rng.integers(0, 256, (36, 40, 3), np.uint8)  # noqa: E731
+    write_pictures(tmp_path / "my pictures", counts, ("cat", "dog"), noise)
     return "my pictures"
 
 
