@@ -11,7 +11,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
@@ -163,7 +163,7 @@ def _fit(
     started = {"time": time.monotonic(), "step": at.step}
     losses = [row["train/loss"] for row in folder.read()]
     warned: set[str] = set()
-    sample = sample_batch(parts, "validation", EXAMPLES)
+    sample = cache(lambda: sample_batch(parts, "validation", EXAMPLES))  # not read at the start
     health = jax.jit(partial(examine, task=parts.task, preprocessing=parts.preprocessing))
     before: Any = None  # the trained parameters, before the update that is evaluated after
 
@@ -193,7 +193,7 @@ def _fit(
         losses.append(row["train/loss"])
         if flat_at_chance(losses, len(parts.classes)):
             warn("flat", _FLAT.format(chance=math.log(len(parts.classes))))
-        figures = jax.tree.map(float, health(before, without_optimizer(at.state), sample))
+        figures = jax.tree.map(float, health(before, without_optimizer(at.state), sample()))
         events.write({"step": at.step} | dict(named_leaves(figures)))
         for kind, said in warnings(figures).items():
             warn(kind, said)
