@@ -256,5 +256,5 @@ def _check(spec: Spec) -> None:
 
 def _nearest(name: str, names: Any) -> str:
     close = difflib.get_close_matches(name, names, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"{hint}; there are {', '.join(names)}"
+    known = ", ".join(names)
+    return f"; did you mean {close[0]!r} of {known}?" if close else f"; there are {known}"
