@@ -163,7 +163,7 @@ def page(options: Options, rows: list[Row], updates: int) -> tuple:
     sections = (
         f"Right answers in validation at the end, mean and range of {options.seeds} "
         f"initializations; updates and images until {goal} are right there, median and range. "
-        "Nothing is chosen by looking at it:",
+        "Nothing is chosen by looking at it. Lines in the figure are medians:",
         markdown_table(header, lines),
         "A rate in proportion to the batch against the constant one:",
         markdown_table(["batch", "right answers"], gains),
