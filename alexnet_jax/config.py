@@ -33,6 +33,8 @@ class Model:
     """none, local_response, batch, layer or group."""
     norm_position: str | None = None
     """before or after the activation."""
+    dense: tuple[int, ...] | None = None
+    """Neurons of each dense layer before the head, such as 512; empty for convolutions alone."""
     dropout_rate: float | None = None
     dropout: tuple[str, ...] | None = None
     """Taps that are dropped out on their way on, such as pool5 fc6."""

@@ -19,7 +19,7 @@ SPEC = spec("small", num_classes=3, width=0.25)
 OPTIONS = (
     "train detection-folder --data pictures --spec small --model.width 0.25 --input.canvas 40 "
     "--input.size 40 --batch-size 4 --learning-rate 0.01 --init given.npz --run.precision exact "
-    "--augment.crop center --run.evaluate-every '15 epochs'"
+    "--augment.crop center --run.evaluate-every '15 epochs' --model.normalization none"
 )
 
 

@@ -24,7 +24,10 @@ SPEC = spec("small", num_classes=3, width=0.25)
 OPTIONS = (
     "train segmentation-folder --data pictures --spec small --model.width 0.25 --model.kernel-init "
     "zeros --input.canvas 40 --input.size 36 --batch-size 4 --learning-rate 0.05 --init given.npz "
-    "--run.precision exact --augment.pad 1 --run.evaluate-every '8 epochs'"
+    "--run.precision exact --augment.crop random --augment.pad 1 --run.evaluate-every '8 epochs' "
+    "--model.normalization none --model.dense 256 256 --segmentation.skips pool2 pool1 "
+    "--segmentation.refine None --optimizer.name sgd --optimizer.momentum 0.9 --optimizer.decay 0 "
+    "--optimizer.clip 1 --schedule.name constant --schedule.warmup 0"
 )
 
 
