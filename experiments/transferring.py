@@ -16,6 +16,7 @@ from alexnet_jax.optim.schedules import Schedule
 from alexnet_jax.parts import Parts, evaluate_split, make_update, placed
 from alexnet_jax.recipes import recipe
 from alexnet_jax.restored import Given, initial_state, load
+from alexnet_jax.train.state import TrainState
 from alexnet_jax.transfer.features import Features, source_features
 
 
@@ -78,17 +79,26 @@ def train(
     for None; what is fresh, the order and the augmentation follow from the seed. The state after
     the last update is what is judged: nothing is chosen by looking at validation or test.
     """
-    config, train = parts.config, parts.readers["train"]
+    train = parts.readers["train"]
+    reader = Reader(Subset(train.split, rows), canvas=train.canvas, workers=train.workers)
+    state = trained(parts, reader, updates=updates, seed=seed, source=source)
+    right, count = evaluate_split(parts, state, judged_on(parts))["top1"]
+    return right / count
+
+
+def trained(
+    parts: Parts, reader: Reader, *, updates: int, seed: int, source: Given | None
+) -> TrainState:
+    """The state after so many updates on a reader's examples, begun as `train` says."""
+    config = parts.config
     state = parts.create(seed)
     if source is not None:
-        state, _ = initial_state(source, state, config.transfer.keep, classes=parts.source.classes)
-    reader = Reader(Subset(train.split, rows), canvas=train.canvas, workers=train.workers)
+        state, _ = initial_state(source, state, config.transfer.keep, classes=parts.classes)
     batches = training_batches(reader, seed=seed, position=0, batch_size=config.batch_size)
     with closing(placed(batches, parts.mesh)) as batches:
         for update, batch in zip(range(1, updates + 1), batches, strict=False):
             state, _ = make_update(parts, update, state, batch)
-    right, count = evaluate_split(parts, state, judged_on(parts))["top1"]
-    return right / count
+    return state
 
 
 def judged_on(parts: Parts) -> str:

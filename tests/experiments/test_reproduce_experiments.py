@@ -100,6 +100,13 @@ def test_what_needs_files_of_the_users_is_left_out_until_it_is_given_them(root):
     assert "--source mine.npz" in told[2] and "--values 7" in told[2]
 
 
+@pytest.mark.parametrize("option", ["--data", "--detection", "--segmentation", "--pose"])
+def test_a_folder_that_is_not_there_is_named_with_its_option(root, option):
+    page(root, "photographs", f"experiments/counting.py {option} theirs --out=elsewhere")
+    done = reproduce(root, "--only", "photographs", "--list")
+    assert f"left out, since its {option} theirs is not there" in done.stdout
+
+
 def test_a_stop_goes_on_with_what_is_missing_and_is_not_taken_for_a_whole(root):
     (root / "stop").touch()
     done = reproduce(root, "--only", "counted")
