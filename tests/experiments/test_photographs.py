@@ -78,10 +78,10 @@ def test_the_answer_follows_from_the_rows(options, tmp_path):
     assert told == (
         f"With {options['source']}, against a start from scratch: in segmentation mean IoU 34.5 % "
         "(33.0 to 36.0), no difference shown (+2.5 points, -1.0 to 6.0, n = 2); in pose PCK@0.2 "
-        "23.0 % (20.0 to 26.0), 12.0 points more (10.0 to 14.0, n = 2). From scratch, against the "
-        "best answer that does not look: in segmentation 32.0 % (30.0 to 34.0) where the most "
-        "frequent class of each place has 15.0 %; in pose 11.0 % (10.0 to 12.0) where the mean "
-        "pose has 4.0 %."
+        "23.0 % (20.0 to 26.0), 12.0 points more (10.0 to 14.0, n = 2). From scratch, beside the "
+        "best answer that does not look: in segmentation 32.0 % (30.0 to 34.0) against 15.0 % by "
+        "the most frequent class of each place; in pose 11.0 % (10.0 to 12.0) against 4.0 % by the "
+        "mean pose."
     )
 
 
