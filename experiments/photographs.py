@@ -179,6 +179,7 @@ def configured(options: Options, source: Given, task: str, start: str) -> Config
         base,
         data=options.folder(task),
         spec=net.name,
+        model=replace(base.model, width=net.width, depth=net.depth),
         epochs=options.epochs[number],
         patience=None,
         input=Input(canvas=side, size=side, mean=tuple(p["mean"]), std=tuple(p["std"])),

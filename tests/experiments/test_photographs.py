@@ -113,7 +113,7 @@ def test_blind_answers_are_scored_as_networks_are(options, tmp_path):
 @pytest.mark.slow
 def test_each_start_is_measured_and_told(options, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    asked = photographs.Options(**options, seeds=2, epochs=(1, 1, 1), size=(36, 36, 36))
+    asked = photographs.Options(**options, seeds=2, epochs=(2, 2, 2), size=(36, 36, 36))
     photographs.main(asked)
     rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
     starts = [row["start"] for row in rows]
