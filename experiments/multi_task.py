@@ -65,7 +65,7 @@ def main(options: Options) -> None:
             known[task] = make_parts(replace(base, task=task))
         return {} if outcome.diverged_at else costs(known[task], outcome.state)
 
-    how: dict[str, Any] = {"splits": ("test",), "evaluations": 4, "observe": observe}
+    how: dict[str, Any] = {"splits": ("test",), "evaluations": 2, "observe": observe}
     rows, updates = run_sweep(options, base, cases, changes, **how)
     publish(Path(options.out), *page(options, rows, updates))
 

@@ -101,12 +101,24 @@ def close(found, expected):
 
 
 @pytest.fixture(scope="module")
-def gradients(states, batch):
-    """Of each task alone."""
-    return tuple(
-        jax.device_get(jax.jit(partial(data_gradient, task=task))(state, batch))
-        for task, state in zip((ALONE, SEGMENTATION), states[1:], strict=True)
-    )
+def alone(states, batch):
+    """(gradient, {term: mean}) of each task alone."""
+    found = []
+    for task, state in zip((ALONE, SEGMENTATION), states[1:], strict=True):
+
+        @jax.jit
+        def both(state, batch, task=task):
+            how = state.params, state.model_state, batch, Context(train=True)
+            return data_gradient(state, batch, task=task), task.losses(*how)[0]
+
+        gradient, terms = jax.device_get(both(state, batch))
+        found.append((gradient, {name: s / n for name, (s, n) in terms.items()}))
+    return found
+
+
+@pytest.fixture(scope="module")
+def step():
+    return jax.jit(partial(train_step, task=TASK, tx=TX))
 
 
 def test_parameters_are_a_backbone_and_each_tasks_own(states):
@@ -119,11 +131,11 @@ def test_parameters_are_a_backbone_and_each_tasks_own(states):
 
 
 @pytest.mark.parametrize("which", [0, 1], ids=["detection", "segmentation"])
-def test_with_the_others_weight_zero_a_task_learns_as_alone(which, states, batch, gradients):
+def test_with_the_others_weight_zero_a_task_learns_as_alone(which, states, batch, alone):
     name, other = (BOTH[which].name, BOTH[1 - which].name)
     task = multi(BOTH, {other: 0})
     found = jax.device_get(jax.jit(partial(data_gradient, task=task))(states[0], batch))
-    expected = dict(gradients[which])
+    expected = dict(alone[which][0])
     backbone = expected.pop("backbone")
     close({layer: found["backbone"][layer] for layer in backbone}, backbone)
     close(found[name], expected)
@@ -132,18 +144,11 @@ def test_with_the_others_weight_zero_a_task_learns_as_alone(which, states, batch
     assert not any(np.any(x) for x in jax.tree.leaves([found[other], rest]))
 
 
-def test_what_is_minimized_is_the_weighted_sum(states, batch, gradients):
+def test_what_is_minimized_is_the_weighted_sum(states, batch, alone, step):
     """Of the losses that each task has alone, and so is the gradient where they share."""
-    state, losses = states[0], []
-    for task, one in zip((ALONE, SEGMENTATION), states[1:], strict=True):
-
-        @jax.jit
-        def terms(state, task=task):
-            return task.losses(state.params, state.model_state, batch, Context(train=True))[0]
-
-        losses.append({name: s / n for name, (s, n) in jax.device_get(terms(one)).items()})
+    state, losses = states[0], [terms for _, terms in alone]
     expected = sum(losses[0].values()) + 0.5 * losses[1]["loss"]
-    _, measured = jax.jit(partial(train_step, task=TASK, tx=TX))(state, batch)
+    _, measured = step(state, batch)
     assert measured["objective"] == pytest.approx(expected, rel=1e-4)
     sums = {k: v for k, v in jax.device_get(measured).items() if isinstance(v, tuple)}
     metrics = TASK.metrics(sums)
@@ -152,7 +157,7 @@ def test_what_is_minimized_is_the_weighted_sum(states, batch, gradients):
     assert metrics["segmentation/loss"] == pytest.approx(losses[1]["loss"], rel=1e-4)
     found = jax.device_get(jax.jit(partial(data_gradient, task=TASK))(state, batch))["backbone"]
     for layer in ("conv1", "norm2", "conv3"):
-        first, second = (g["backbone"][layer] for g in gradients)
+        first, second = (gradient["backbone"][layer] for gradient, _ in alone)
         close(found[layer], jax.tree.map(lambda a, b: a + 0.5 * b, first, second))
 
 
@@ -205,13 +210,12 @@ def test_each_is_judged_and_answers_as_alone(states, batch):
     assert found["segmentation/pixels"] == 5 * 28 * 32  # valid, without the one that is void
 
 
-def test_one_device_or_many_take_the_same_step(states, batch):
+def test_one_device_or_many_take_the_same_step(states, batch, step):
     """The per-device form, whose shards hold unequal numbers of objects and pixels, some none."""
     a = b = states[0]
-    step = partial(train_step, task=TASK, tx=TX)
-    many, one = parallel.vmap_step(step, 8), jax.jit(step)
+    many = parallel.vmap_step(partial(train_step, task=TASK, tx=TX), 8)
     for _ in range(2):
-        a, expected = one(a, batch)
+        a, expected = step(a, batch)
         b, found = many(b, batch)
     assert found["segmentation/loss"][1] == expected["segmentation/loss"][1] == 5 * 28 * 32
     close(b.params, a.params)
