@@ -18,7 +18,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 from alexnet_jax.data.sources.base import Source
-from alexnet_jax.data.sources.boxes import Annotation, Found, annotation, box_source
+from alexnet_jax.data.sources.boxes import (
+    Annotation,
+    Found,
+    annotation,
+    box_source,
+    counted_from_one,
+)
 from alexnet_jax.data.sources.folder import SPLIT_NAMES, images_in
 
 CLASSES = "classes.txt"
@@ -100,9 +106,8 @@ def parse(data: bytes, name: str) -> Annotation:
                 f"{where} ({kind}): bndbox runs from x {x0:g}, y {y0:g} to x {x1:g}, y {y1:g}; "
                 "expected xmin below xmax and ymin below ymax"
             )
-        # One pixel wide and high is what tools write that count from 0 when nothing was drawn.
-        box = (y0, x0, y0, x0) if (y0, x0) == (y1, x1) else (y0 - 1, x0 - 1, y1, x1)
         difficult = (item.findtext("difficult") or "0").strip() == "1"
+        box = counted_from_one(y0, x0, y1, x1)
         objects.append(Found(kind, box, difficult, f"{where}: bndbox"))
     return annotation((height, width), objects)
 
