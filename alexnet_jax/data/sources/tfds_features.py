@@ -35,8 +35,9 @@ class Known(NamedTuple):
     joints: Mapping[str, int] = {}
 
 
-# FLIC's order is that of its authors' tools (Sapp and Taskar 2013); only the eyes and the nose come
-# on top of these, and knees and ankles are never told. Left is the person's own.
+# FLIC's order is that of its authors' tools (Sapp and Taskar 2013); eyes and nose come after these,
+# and knees and ankles are never told. Left is the person's own. That it counts pixels from 1, as
+# MATLAB does, is assumed: nothing tells it.
 FLIC = (
     "left shoulder", "left elbow", "left wrist", "right shoulder", "right elbow", "right wrist",
     "left hip", "left knee", "left ankle", "right hip", "right knee", "right ankle",
