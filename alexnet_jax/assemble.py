@@ -51,6 +51,10 @@ def open_source(data: str, *, canvas: int, seed: int, data_dir: str | None = Non
         return source(data.removeprefix("street/"), size=canvas, cache_dir=cache_folder())
     path = Path(data).expanduser()
     if path.exists() or data.startswith((".", "/", "~")):
+        from alexnet_jax.data.sources.voc_masks import from_voc_masks, is_voc_masks
+
+        if is_voc_masks(path):
+            return from_voc_masks(path, seed=seed)
         from alexnet_jax.data.sources.voc import from_voc, is_voc
 
         if path.is_dir() and is_voc(path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -74,7 +75,9 @@ def _judged(parts: Parts, state: TrainState) -> dict[str, Any]:
             sums = evaluate_split(parts, state, name)
             known = answers if name == split else None
             scores = score_split(parts, state, name, known)
-            splits[name] = {**parts.task.counts(sums), **parts.task.metrics(sums), **scores}
+            figures = {**parts.task.counts(sums), **parts.task.metrics(sums), **scores}
+            # What nothing was counted of has no place in JSON: PCKh where no head is ever told.
+            splits[name] = {what: x for what, x in figures.items() if not math.isnan(x)}
     if "confusion" in findings:
         of = {"split": split, "classes": list(parts.classes)}
         findings["confusion"] = of | findings["confusion"]
@@ -88,10 +91,10 @@ def _judged(parts: Parts, state: TrainState) -> dict[str, Any]:
 
 def _described(figures: Mapping[str, float], metric: str) -> str:
     """A split's figures in a line."""
-    good = f"{metric} {figures[metric]:.2%}"
+    good = f"{metric} {figures.get(metric, math.nan):.2%}"
     if "correct" in figures:
         good = f"{figures['correct']} of {figures['count']} right ({figures[metric]:.2%})"
-    return f"{good}, loss {figures['loss']:.4f}"
+    return f"{good}, loss {figures.get('loss', math.nan):.4f}"
 
 
 def _summary(

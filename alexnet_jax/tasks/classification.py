@@ -40,9 +40,15 @@ class Classification(OnNet):
     @staticmethod
     def classes(source: Any) -> tuple[str, ...]:
         if not source.classes:
+            others = {
+                "segmentation": source.pixel_classes,
+                "detection": source.box_classes,
+                "pose": source.joints,
+            }
+            learnt = " or ".join(name for name, known in others.items() if known)
             raise ValueError(
                 f"{source.name} has no label for each image, which classification learns; "
-                "try --task segmentation"
+                f"try --task {learnt}"
             )
         return source.classes
 

@@ -56,9 +56,9 @@ class Detection(OnNet):
     def classes(source: Any) -> tuple[str, ...]:
         if not source.box_classes:
             raise ValueError(
-                f"{source.name} has no boxes, which detection learns: give street/scenes, or a "
+                f"{source.name} has no boxes, which detection learns: give street/scenes, a "
                 "folder in PASCAL VOC's form (Annotations/*.xml, JPEGImages/) or in COCO's "
-                "(annotations/instances_train.json, train/)"
+                "(annotations/instances_train.json, train/), or a prepared set such as voc/2007"
             )
         return source.box_classes
 

@@ -63,8 +63,9 @@ class Segmentation(OnNet):
     def classes(source: Any) -> tuple[str, ...]:
         if not source.pixel_classes:
             raise ValueError(
-                f"{source.name} has no masks, which segmentation learns: give street/scenes, or a "
-                "folder with train/*.jpg, trainannot/*.png and classes.txt"
+                f"{source.name} has no masks, which segmentation learns: give street/scenes, a "
+                "folder with train/*.jpg, trainannot/*.png and classes.txt, the masks of one in "
+                "PASCAL VOC's form (ROOT/SegmentationClass), or a prepared oxford_iiit_pet"
             )
         return source.pixel_classes
 

@@ -13,7 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alexnet_jax.data.letterbox import letterbox
+from alexnet_jax.data.preprocess import preprocess
 from alexnet_jax.data.street.source import COUNTS
+from alexnet_jax.export import stablehlo
 from alexnet_jax.models.spec import spec
 from alexnet_jax.restored import initial_state, load
 
@@ -122,6 +125,27 @@ def test_predict_answers_for_each_task_in_the_photographs_pixels(told, finished)
     assert "detection/answer: drawn/photo_predicted_detection_answer.png" in text
 
 
+def test_its_program_gives_the_answers_of_both(told, finished):
+    """As `predict` does: the mask beside it is the one of the whole picture on its canvas."""
+    status, text = told("export run program/net.stablehlo")
+    assert status == 1 and "program does not exist" in text
+    Path("program").mkdir()
+    status, text = told("export run program/net.stablehlo")
+    assert status == 0, text
+    image = np.asarray(Image.open("photo.png").convert("RGB"))
+    seen = letterbox(image, 40)[None]
+    found = stablehlo.load("program/net.stablehlo")(seen)
+    run = load("run")
+    variables = {"params": run.state.params, **run.state.model_state}
+    outputs = run.task.net.apply(variables, preprocess({"image": seen}, run.preprocessing)["image"])
+    expected = jax.device_get(run.task.decode(outputs))
+    assert set(found) == set(expected) >= {"detection/boxes", "segmentation/mask"}
+    np.testing.assert_array_equal(found["segmentation/mask"], expected["segmentation/mask"])
+    np.testing.assert_allclose(found["detection/score"], expected["detection/score"], atol=1e-5)
+    card = Path("program/README.md").read_text()
+    assert "of segmentation, called `segmentation/...`" in card and "the long side scaled" in card
+
+
 def test_the_report_tells_of_both(finished):
     run, _ = finished
     document = (run / "report.html").read_text(encoding="utf-8")
@@ -185,6 +209,7 @@ def test_what_does_not_go_together_is_refused_in_words(told, finished):
     for line, said in (
         ("evaluate run --views 10", "ten views are averaged for classification"),
         ("export run out.onnx", "was trained for detection+segmentation"),
+        ("convert run out.npz", "was trained for detection+segmentation"),
     ):
         status, text = told(line)
         assert status == 1 and said in text, (line, text)
