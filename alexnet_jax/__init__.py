@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from alexnet_jax.optim.rules import Rules
     from alexnet_jax.tasks.classification import classification
     from alexnet_jax.tasks.detection import detection
+    from alexnet_jax.tasks.multi import multi
     from alexnet_jax.tasks.pose import pose
     from alexnet_jax.tasks.segmentation import segmentation
     from alexnet_jax.train import early_stopping
@@ -46,6 +47,7 @@ __all__ = [
     "early_stopping",
     "eval_step",
     "init_state",
+    "multi",
     "occlusion",
     "optimizer",
     "pose",
@@ -69,6 +71,7 @@ _MODULES = {
     "early_stopping": "train.early_stopping",
     "eval_step": "train.step",
     "init_state": "train.state",
+    "multi": "tasks.multi",
     "occlusion": "attribution",
     "optimizer": "optim.chain",
     "pose": "tasks.pose",

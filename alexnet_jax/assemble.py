@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 
 from alexnet_jax.cache import cache_folder
-from alexnet_jax.config import Config, Stopping
+from alexnet_jax.config import Config, Multi, Stopping
 from alexnet_jax.data.augment import Augment
 from alexnet_jax.data.loader import Crop
 from alexnet_jax.data.preprocess import Preprocessing
@@ -25,6 +26,7 @@ from alexnet_jax.optim.rules import Rules, parse_rules
 from alexnet_jax.tasks.base import Task
 from alexnet_jax.tasks.classification import classification
 from alexnet_jax.tasks.detection import detection
+from alexnet_jax.tasks.multi import Joined, classes_of, multi
 from alexnet_jax.tasks.pose import pose
 from alexnet_jax.tasks.registry import task_type
 from alexnet_jax.tasks.segmentation import segmentation
@@ -84,9 +86,24 @@ def make_spec(config: Config, classes: int) -> Spec:
     return without_dense(made) if config.task == "detection" else made
 
 
-def make_task(config: Config, spec: Spec) -> Task:
-    """The config's task on the network of a spec; raises ValueError for an unknown one."""
-    task_type(config.task)
+def make_task(config: Config, spec: Spec, classes: Sequence[str] = ()) -> Task:
+    """The config's task on the network of a spec; raises ValueError for an unknown one.
+
+    Of several tasks, `classes` (tasks/multi.py) are what each has its share of.
+    """
+    kind = task_type(config.task)
+    if isinstance(kind, Joined):
+        alone = dataclasses.replace(config, multi=Multi())
+        specs = {
+            one.name: dataclasses.replace(spec, num_classes=len(classes_of(classes, one.name)))
+            for one in kind.tasks
+        }
+        parts = [make_task(dataclasses.replace(alone, task=name), of) for name, of in specs.items()]
+        return multi(parts, config.multi.weights)
+    if config.multi.weights:
+        raise ValueError(
+            f"multi.weights goes with several tasks, as detection+segmentation, not {config.task}"
+        )
     precision, smoothing = config.run.precision, config.run.label_smoothing
     if config.task == "segmentation":
         how = config.segmentation

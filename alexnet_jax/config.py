@@ -150,6 +150,15 @@ class Pose:
 
 
 @dataclass(frozen=True)
+class Multi:
+    """How several tasks go together, as in detection+segmentation."""
+
+    weights: dict[str, float] = field(default_factory=dict)
+    """What each task's losses are multiplied by, such as detection 1 segmentation 0.5; by default
+    1."""
+
+
+@dataclass(frozen=True)
 class OnPlateau:
     """Lower the learning rate when the monitored metric stalls; off by default."""
 
@@ -231,7 +240,8 @@ class Config:
     """Train an AlexNet."""
 
     task: str = "classification"
-    """classification, segmentation, detection or pose."""
+    """classification, segmentation, detection or pose; or several of the last three on one
+    backbone, such as detection+segmentation, of which the first stops training by default."""
     data: str = "street/a"
     """street/a, street/b, an image folder, or a prepared tensorflow-datasets set by name; for
     segmentation street/scenes, or a folder with train/, trainannot/ and classes.txt; for
@@ -264,6 +274,7 @@ class Config:
     stopping: Stopping = field(default_factory=Stopping)
     segmentation: Segmentation = field(default_factory=Segmentation)
     pose: Pose = field(default_factory=Pose)
+    multi: Multi = field(default_factory=Multi)
     input: Input = field(default_factory=Input)
     run: Run = field(default_factory=Run)
 

@@ -85,7 +85,7 @@ def make_parts(config: Config) -> Parts:
         for name, split in source.splits.items()
     }
     examples = len(readers["train"])
-    task = assemble.make_task(config, assemble.make_spec(config, len(classes)))
+    task = assemble.make_task(config, assemble.make_spec(config, len(classes)), classes)
     config = assemble.with_monitor(config, task)
     total_steps = assemble.total_steps(config, examples)
     mesh = parallel.make_mesh(model=config.run.model_devices)

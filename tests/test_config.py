@@ -177,6 +177,7 @@ def test_every_recipe_is_one_of_the_documented_names():
     documented = (
         "street", "cifar10", "folder", "street-segmentation", "segmentation-folder",
         "street-detection", "detection-folder", "street-pose", "pose-folder",
+        "street-multi",
     )  # fmt: skip
     assert documented == NAMES
     with pytest.raises(ValueError, match="did you mean 'cifar10'"):

@@ -18,16 +18,7 @@ from alexnet_jax.data.skeleton import JOINTS
 from alexnet_jax.models import fcn
 from alexnet_jax.models.deep_pose import OUTPUTS, DeepPose
 from alexnet_jax.tasks import heat_maps, keypoints
-from alexnet_jax.tasks.base import (
-    Answers,
-    Batch,
-    Context,
-    OnNet,
-    Sums,
-    forward,
-    means,
-    valid_rows,
-)
+from alexnet_jax.tasks.base import Answers, Batch, OnNet, Sums, means, valid_rows
 from alexnet_jax.tasks.ranking import best_and_worst
 from alexnet_jax.tasks.stick_figure import stick_figure
 
@@ -73,14 +64,11 @@ class Pose(OnNet):
     def weights(self, batch: Batch) -> dict[str, Array]:
         return {"loss": labels(batch)[1].sum().astype(jnp.float32)}
 
-    def losses(
-        self, params: Any, model_state: Any, batch: Batch, context: Context
-    ) -> tuple[Sums, Array, Any]:
-        outputs, model_state = forward(self.net, params, model_state, batch, context)
+    def terms(self, outputs: Array, batch: Batch, train: bool) -> Sums:
         joints, visible = labels(batch)
         errors = self.errors(outputs, joints, batch["image"].shape[1])
         total = jnp.where(visible, errors, 0.0).sum()
-        return {"loss": (total, self.weights(batch)["loss"])}, outputs, model_state
+        return {"loss": (total, self.weights(batch)["loss"])}
 
     def sums(self, outputs: Array, batch: Batch) -> Sums:
         return keypoints.scores(self.decode(outputs)["joints"], *labels(batch))
