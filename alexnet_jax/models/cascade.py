@@ -101,7 +101,7 @@ class Cascade(DeepPose):
         """
         images, joints, visible = _as_float(images), jnp.asarray(joints), jnp.asarray(visible)
         rows = jnp.arange(len(images), dtype=jnp.int32) if rows is None else rows
-        how = {"axis_name": axis_name, "train": train, "rows": rows}
+        how: dict[str, Any] = {"axis_name": axis_name, "train": train, "rows": rows}
         first = super().__call__(images, valid=valid, frozen=frozen, **how)
         diameter = torso(joints, visible)
         counted = visible & (diameter > 0)[:, None]
