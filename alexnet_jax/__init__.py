@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from alexnet_jax.attribution import occlusion, saliency
     from alexnet_jax.models.alexnet import AlexNet
+    from alexnet_jax.models.cascade import Cascade
     from alexnet_jax.models.deep_pose import DeepPose
     from alexnet_jax.models.detector import Detector
     from alexnet_jax.models.fcn import FCN
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 __all__ = [
     "FCN",
     "AlexNet",
+    "Cascade",
     "DeepPose",
     "Detector",
     "Rules",
@@ -60,6 +62,7 @@ __all__ = [
 # Loaded when first asked for: a command line need not wait for JAX to say what is wrong with it.
 _MODULES = {
     "AlexNet": "models.alexnet",
+    "Cascade": "models.cascade",
     "DeepPose": "models.deep_pose",
     "Detector": "models.detector",
     "FCN": "models.fcn",

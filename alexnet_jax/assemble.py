@@ -16,6 +16,7 @@ from alexnet_jax.data.loader import Crop
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.data.sources.base import Source
 from alexnet_jax.models.alexnet import AlexNet
+from alexnet_jax.models.cascade import Cascade
 from alexnet_jax.models.deep_pose import OUTPUTS, DeepPose
 from alexnet_jax.models.detector import Detector, without_dense
 from alexnet_jax.models.fcn import FCN
@@ -119,10 +120,12 @@ def make_task(config: Config, spec: Spec, classes: Sequence[str] = ()) -> Task:
 
 
 def _pose_net(config: Config, spec: Spec) -> DeepPose | FCN:
-    numbers = _numbers(config.run.precision)
-    if config.pose.head == "regression":
-        return DeepPose(dataclasses.replace(spec, num_classes=OUTPUTS), **numbers)
-    how = config.pose
+    numbers, how = _numbers(config.run.precision), config.pose
+    if how.head == "regression":
+        spec = dataclasses.replace(spec, num_classes=OUTPUTS)
+        if how.refinements:
+            return Cascade(spec, **numbers, refinements=how.refinements, box=how.box)
+        return DeepPose(spec, **numbers)
     return FCN(spec, **numbers, skips=how.skips, pixels=False, refine=how.refine)
 
 

@@ -179,9 +179,10 @@ def valid_rows(batch: Batch) -> Array:
 
 
 def forward(
-    net: Any, params: Any, model_state: Any, batch: Batch, context: Context
+    net: Any, params: Any, model_state: Any, batch: Batch, context: Context, **more: Any
 ) -> tuple[Any, Any]:
-    """A network's (outputs, new model_state) of a batch, in a pass that `context` describes."""
+    """A network's (outputs, new model_state) of a batch, in a pass that `context` describes; `more`
+    goes to the network as it is."""
     logits, updated = net.apply(
         {"params": params, **model_state},
         batch["image"],
@@ -191,7 +192,8 @@ def forward(
         axis_name=context.axis_name,
         frozen=context.frozen,
         rngs=None if context.key is None else {"dropout": context.key},
-        mutable=["batch_stats"] if context.train else [],
+        mutable=["batch_stats", "errors"] if context.train else [],
+        **more,
     )
     return logits, {**model_state, **updated}
 
