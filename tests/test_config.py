@@ -142,6 +142,8 @@ def test_a_rule_that_cannot_be_read_is_shown(rule, said):
         ("run.evaluate_every", ("0 epochs", "-1 epoch", "1 week", "often")),
         ("schedule.name", ("cosin",)),
         ("augment.flip", (1.5,)),
+        ("pose.refinements", (-1, 1)),  # none behind heat maps
+        ("pose.box", (0.0, float("inf"))),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(name, values):

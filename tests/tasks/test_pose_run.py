@@ -177,7 +177,6 @@ def test_what_does_not_fit_is_refused_in_words(told, finished):
         (f"{OPTIONS} --run.label-smoothing 0.1 --run-dir no", "no labels to smooth"),
         (f"{OPTIONS} --augment.erase 0.5 --run-dir no", "cannot be used with joints"),
         (f"{OPTIONS} --pose.skips pool1 pool2 --run-dir no", "expected the deepest first"),
-        (f"{OPTIONS} --pose.refinements 1 --run-dir no", "expected 0 with pose.head heatmap"),
     ):
         status, text = told(line)
         assert status == 1 and said in text, (line, text)
