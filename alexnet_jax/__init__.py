@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from alexnet_jax.attribution import occlusion, saliency
     from alexnet_jax.models.alexnet import AlexNet
+    from alexnet_jax.models.cascade import Cascade
     from alexnet_jax.models.deep_pose import DeepPose
     from alexnet_jax.models.detector import Detector
     from alexnet_jax.models.fcn import FCN
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from alexnet_jax.optim.rules import Rules
     from alexnet_jax.tasks.classification import classification
     from alexnet_jax.tasks.detection import detection
+    from alexnet_jax.tasks.multi import multi
     from alexnet_jax.tasks.pose import pose
     from alexnet_jax.tasks.segmentation import segmentation
     from alexnet_jax.train import early_stopping
@@ -35,6 +37,7 @@ __version__ = "0.1.0"
 __all__ = [
     "FCN",
     "AlexNet",
+    "Cascade",
     "DeepPose",
     "Detector",
     "Rules",
@@ -46,6 +49,7 @@ __all__ = [
     "early_stopping",
     "eval_step",
     "init_state",
+    "multi",
     "occlusion",
     "optimizer",
     "pose",
@@ -58,6 +62,7 @@ __all__ = [
 # Loaded when first asked for: a command line need not wait for JAX to say what is wrong with it.
 _MODULES = {
     "AlexNet": "models.alexnet",
+    "Cascade": "models.cascade",
     "DeepPose": "models.deep_pose",
     "Detector": "models.detector",
     "FCN": "models.fcn",
@@ -69,6 +74,7 @@ _MODULES = {
     "early_stopping": "train.early_stopping",
     "eval_step": "train.step",
     "init_state": "train.state",
+    "multi": "tasks.multi",
     "occlusion": "attribution",
     "optimizer": "optim.chain",
     "pose": "tasks.pose",

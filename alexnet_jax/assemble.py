@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax.numpy as jnp
 
 from alexnet_jax.cache import cache_folder
-from alexnet_jax.config import Config, Stopping
+from alexnet_jax.config import Config, Multi, Stopping
 from alexnet_jax.data.augment import Augment
 from alexnet_jax.data.loader import Crop
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.data.sources.base import Source
 from alexnet_jax.models.alexnet import AlexNet
+from alexnet_jax.models.cascade import Cascade
 from alexnet_jax.models.deep_pose import OUTPUTS, DeepPose
 from alexnet_jax.models.detector import Detector, without_dense
 from alexnet_jax.models.fcn import FCN
@@ -25,6 +27,7 @@ from alexnet_jax.optim.rules import Rules, parse_rules
 from alexnet_jax.tasks.base import Task
 from alexnet_jax.tasks.classification import classification
 from alexnet_jax.tasks.detection import detection
+from alexnet_jax.tasks.multi import Joined, classes_of, multi
 from alexnet_jax.tasks.pose import pose
 from alexnet_jax.tasks.registry import task_type
 from alexnet_jax.tasks.segmentation import segmentation
@@ -49,6 +52,10 @@ def open_source(data: str, *, canvas: int, seed: int, data_dir: str | None = Non
         return source(data.removeprefix("street/"), size=canvas, cache_dir=cache_folder())
     path = Path(data).expanduser()
     if path.exists() or data.startswith((".", "/", "~")):
+        from alexnet_jax.data.sources.voc_masks import from_voc_masks, is_voc_masks
+
+        if is_voc_masks(path):
+            return from_voc_masks(path, seed=seed)
         from alexnet_jax.data.sources.voc import from_voc, is_voc
 
         if path.is_dir() and is_voc(path):
@@ -80,9 +87,24 @@ def make_spec(config: Config, classes: int) -> Spec:
     return without_dense(made) if config.task == "detection" else made
 
 
-def make_task(config: Config, spec: Spec) -> Task:
-    """The config's task on the network of a spec; raises ValueError for an unknown one."""
-    task_type(config.task)
+def make_task(config: Config, spec: Spec, classes: Sequence[str] = ()) -> Task:
+    """The config's task on the network of a spec; raises ValueError for an unknown one.
+
+    Of several tasks, `classes` (tasks/multi.py) are what each has its share of.
+    """
+    kind = task_type(config.task)
+    if isinstance(kind, Joined):
+        alone = dataclasses.replace(config, multi=Multi())
+        specs = {
+            one.name: dataclasses.replace(spec, num_classes=len(classes_of(classes, one.name)))
+            for one in kind.tasks
+        }
+        parts = [make_task(dataclasses.replace(alone, task=name), of) for name, of in specs.items()]
+        return multi(parts, config.multi.weights)
+    if config.multi.weights:
+        raise ValueError(
+            f"multi.weights goes with several tasks, as detection+segmentation, not {config.task}"
+        )
     precision, smoothing = config.run.precision, config.run.label_smoothing
     if config.task == "segmentation":
         how = config.segmentation
@@ -98,10 +120,12 @@ def make_task(config: Config, spec: Spec) -> Task:
 
 
 def _pose_net(config: Config, spec: Spec) -> DeepPose | FCN:
-    numbers = _numbers(config.run.precision)
-    if config.pose.head == "regression":
-        return DeepPose(dataclasses.replace(spec, num_classes=OUTPUTS), **numbers)
-    how = config.pose
+    numbers, how = _numbers(config.run.precision), config.pose
+    if how.head == "regression":
+        spec = dataclasses.replace(spec, num_classes=OUTPUTS)
+        if how.refinements:
+            return Cascade(spec, **numbers, refinements=how.refinements, box=how.box)
+        return DeepPose(spec, **numbers)
     return FCN(spec, **numbers, skips=how.skips, pixels=False, refine=how.refine)
 
 

@@ -120,6 +120,8 @@ def predict(
 
 def _said(said: dict) -> str:
     """One of the things that `predict` tells of a picture, in a line."""
+    if "task" in said:
+        return f"{said['task']}: {_said({k: v for k, v in said.items() if k != 'task'})}"
     if "joint" in said:
         score = f"  {said['score']:.0%}" if "score" in said else ""
         return f"{said['joint']:14} x {said['x']:.1f}  y {said['y']:.1f}{score}"

@@ -135,7 +135,7 @@ class Pose:
     """How the task pose tells where joints are."""
 
     head: str = "heatmap"
-    """heatmap, or regression (DeepPose's first stage)."""
+    """heatmap, or regression (DeepPose)."""
     skips: tuple[str, ...] = ("conv5", "pool2", "pool1")
     """Taps whose own maps refine those of the deep layers, the deepest first; the heat maps are as
     fine as the last one."""
@@ -144,11 +144,29 @@ class Pose:
     refine: int | None = None
     """Channels in which the skips are joined and mixed by a 3x3 convolution; none adds up their own
     maps."""
+    refinements: int = 0
+    """Stages of DeepPose behind a regression, which look at each joint again, near where it was
+    said."""
+    box: float = 2.0
+    """Side of what they see around a joint, in torsos of the pose that the stage before said."""
 
     def __post_init__(self) -> None:
         _require(self, "refine", self.refine is None or self.refine >= 1, "at least 1")
         _require(self, "head", self.head in ("heatmap", "regression"), "heatmap or regression")
         _require(self, "sigma", 0 < self.sigma < math.inf, "more than 0")
+        _require(self, "box", 0 < self.box < math.inf, "more than 0")
+        most = "at least 0" if self.head == "regression" else "0 with pose.head heatmap"
+        fits = self.refinements == 0 or (self.head == "regression" and self.refinements > 0)
+        _require(self, "refinements", fits, most)
+
+
+@dataclass(frozen=True)
+class Multi:
+    """How several tasks go together, as in detection+segmentation."""
+
+    weights: dict[str, float] = field(default_factory=dict)
+    """What each task's losses are multiplied by, such as detection 1 segmentation 0.5; by default
+    1."""
 
 
 @dataclass(frozen=True)
@@ -233,12 +251,13 @@ class Config:
     """Train an AlexNet."""
 
     task: str = "classification"
-    """classification, segmentation, detection or pose."""
+    """classification, segmentation, detection or pose; or several of the last three on one
+    backbone, such as detection+segmentation, of which the first stops training by default."""
     data: str = "street/a"
     """street/a, street/b, an image folder, or a prepared tensorflow-datasets set by name; for
     segmentation street/scenes, or a folder with train/, trainannot/ and classes.txt; for
-    detection street/scenes, or a folder in PASCAL VOC's or COCO's form; for pose street/people, or
-    a folder with images/ and joints.mat."""
+    detection street/scenes, or a folder in PASCAL VOC's or COCO's form; for pose
+    street/people, or a folder with images/ and joints.mat."""
     spec: str = "small"
     """small, notes_224, notes_227, original_2012, bvlc_alexnet, caffenet, one_weird_trick or
     batchnorm."""
@@ -266,6 +285,7 @@ class Config:
     stopping: Stopping = field(default_factory=Stopping)
     segmentation: Segmentation = field(default_factory=Segmentation)
     pose: Pose = field(default_factory=Pose)
+    multi: Multi = field(default_factory=Multi)
     input: Input = field(default_factory=Input)
     run: Run = field(default_factory=Run)
 

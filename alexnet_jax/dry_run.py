@@ -30,7 +30,7 @@ def dry_run(config: Config) -> None:
     target = parts.stages[0].target
     variables = {"params": target.params, **target.model_state}
     _, taps = jax.eval_shape(partial(parts.task.net.apply, taps=True), variables, images)
-    for tap, _ in shapes(spec, p.size):
+    for tap in [tap for tap, _ in shapes(spec, p.size) if tap in taps]:
         shape = taps[tap].shape[1:]
         print(f"  {tap:8} {'x'.join(map(str, shape)):12} {forms.get(tap, '')}".rstrip())
     stage = parts.stages[0]

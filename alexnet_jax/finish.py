@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ from alexnet_jax.report.examples import Example
 from alexnet_jax.report.page import Mistake, RunSummary, page
 from alexnet_jax.report.transfer import TransferSummary
 from alexnet_jax.settings import to_json
+from alexnet_jax.tasks.multi import own
 from alexnet_jax.train.checkpoint import Checkpoints
 from alexnet_jax.train.loop import EPOCH_LIMIT, Position
 from alexnet_jax.train.run import RunFolder
@@ -73,7 +75,9 @@ def _judged(parts: Parts, state: TrainState) -> dict[str, Any]:
             sums = evaluate_split(parts, state, name)
             known = answers if name == split else None
             scores = score_split(parts, state, name, known)
-            splits[name] = {**parts.task.counts(sums), **parts.task.metrics(sums), **scores}
+            figures = {**parts.task.counts(sums), **parts.task.metrics(sums), **scores}
+            # What nothing was counted of has no place in JSON: PCKh where no head is ever told.
+            splits[name] = {what: x for what, x in figures.items() if not math.isnan(x)}
     if "confusion" in findings:
         of = {"split": split, "classes": list(parts.classes)}
         findings["confusion"] = of | findings["confusion"]
@@ -87,10 +91,10 @@ def _judged(parts: Parts, state: TrainState) -> dict[str, Any]:
 
 def _described(figures: Mapping[str, float], metric: str) -> str:
     """A split's figures in a line."""
-    good = f"{metric} {figures[metric]:.2%}"
+    good = f"{metric} {figures.get(metric, math.nan):.2%}"
     if "correct" in figures:
         good = f"{figures['correct']} of {figures['count']} right ({figures[metric]:.2%})"
-    return f"{good}, loss {figures['loss']:.4f}"
+    return f"{good}, loss {figures.get('loss', math.nan):.4f}"
 
 
 def _summary(
@@ -103,7 +107,7 @@ def _summary(
 ) -> RunSummary:
     config, source = parts.config, parts.source
     split = results["findings"] if "findings" in results else results["confusion"]["split"]
-    task = parts.task
+    task, confusion = parts.task, results.get("confusion", {})
     rows = folder.read()
     best = next((row for row in rows if row["step"] == results["best_step"]), None)
     params = state.params if state.ema is None else state.ema
@@ -111,7 +115,7 @@ def _summary(
     return RunSummary(
         title=f"{task.net.spec.name} on {source.name}",
         metric=task.monitor[0],
-        unit=results.get("confusion", {}).get("unit", "examples"),
+        unit=confusion.get("unit", "examples"),
         monitor=config.stopping.monitor,
         stop_reason="COMPLETED" if results["reason"] == EPOCH_LIMIT else results["reason"],
         last_step=at.step,
@@ -123,12 +127,13 @@ def _summary(
         best_step=at.stopper.best_step,
         best_epoch=None if best is None else best["epoch"],
         results=results["splits"],
-        classes=parts.classes,
-        confusion=np.asarray(results["confusion"]["counts"]) if "confusion" in results else None,
+        classes=tuple(confusion.get("classes", parts.classes)),
+        confusion=np.asarray(confusion["counts"]) if confusion else None,
         per_class=results.get("per_class", {}),
         precision_at_recall=results.get("precision_at_recall", {}),
         mistakes=[_shown(parts, split, mistake) for mistake in results.get("mistakes", ())],
         examples=_examples(parts, state, split, results.get("examples", ())),
+        key=results.get("key", {"": parts.classes}),
         conv1=np.asarray(params["backbone"]["conv1"]["kernel"], np.float32),
         notes=source.notes,
         bad_images=tuple(f"{name}: {why}" for name, why in parts.readers["train"].bad.items()),
@@ -195,10 +200,10 @@ def _examples(
     for one, answer in zip(told, predict_rows(parts, state, split, rows), strict=True):
         name = source.name(one["index"])
         image = center_crop(_picture(parts, source[one["index"]], name), p.size)
-        drawn = parts.task.draw(image, answer)
-        shown.append(
-            Example(image, drawn["truth"], drawn["answer"], one["rank"], one["said"], name)
-        )
+        drawn, task = parts.task.draw(image, answer), one.get("task", "")
+        drawn = own(drawn, task) if task else drawn
+        pictures = image, drawn["truth"], drawn["answer"]
+        shown.append(Example(*pictures, one["rank"], one["said"], name, task))
     return shown
 
 

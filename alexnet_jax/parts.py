@@ -23,6 +23,7 @@ from alexnet_jax.tasks.registry import task_type
 from alexnet_jax.train import parallel
 from alexnet_jax.train.canvas import answer_canvas, eval_canvas, train_canvas
 from alexnet_jax.train.evaluate import HostSums, evaluate, predictions
+from alexnet_jax.train.loop import crosses
 from alexnet_jax.train.state import TrainState, init_state
 from alexnet_jax.transfer.stages import Stage, enter, stage_of
 
@@ -84,7 +85,7 @@ def make_parts(config: Config) -> Parts:
         for name, split in source.splits.items()
     }
     examples = len(readers["train"])
-    task = assemble.make_task(config, assemble.make_spec(config, len(classes)))
+    task = assemble.make_task(config, assemble.make_spec(config, len(classes)), classes)
     config = assemble.with_monitor(config, task)
     total_steps = assemble.total_steps(config, examples)
     mesh = parallel.make_mesh(model=config.run.model_devices)
@@ -159,6 +160,12 @@ def make_update(
     if update - 1 == stage.begin > 0:
         state = stage.enter(state)
     return stage.step(state, batch)
+
+
+def evaluates_at(parts: Parts, step: int) -> bool:
+    """Whether an evaluation follows step number `step`: `run.evaluate_every` is over, or all is."""
+    every = assemble.evaluation_interval(parts.config, len(parts.readers["train"]))
+    return crosses(step, parts.config.batch_size, every) or step == parts.total_steps
 
 
 def frozen_up_to(tap: str | None) -> str:

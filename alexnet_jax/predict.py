@@ -1,8 +1,8 @@
 """What a trained network sees on pictures: files in; ranked classes out, and the answer drawn.
 
 A network sees the square in the middle of a picture, or the whole of it, as in training. What is
-drawn has the picture's own size: maps of classes are laid back onto the square, and are void beside
-it; boxes and joints are told and drawn in the picture's own pixels.
+drawn has the picture's own size: maps of classes are laid back onto what was seen, and are void
+beside it; boxes and joints are told and drawn in the picture's own pixels.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from alexnet_jax.data.decode import canvas_margin, decode_rgb
-from alexnet_jax.data.letterbox import boxes_back
+from alexnet_jax.data.letterbox import affine, boxes_back, letterbox
 from alexnet_jax.data.loader import framing
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.data.window import VOID
@@ -37,8 +37,9 @@ def predict_files(
     with a palette, NAME_predicted_mask.png; and `answer`, the picture with its classes painted
     over, NAME_predicted_answer.png. Detection gives all boxes (Detection.tell) and writes `answer`.
     Pose gives {"joint", "x", "y"} in pixels of the picture, pixel i reaching from i to i + 1, with
-    heat maps also "score", and writes `answer` with the joints drawn. Files of these names are
-    replaced.
+    heat maps also "score", and writes `answer` with the joints drawn. Several tasks tell and write
+    all of this, "task" saying whose it is: "detection/answer", NAME_predicted_detection_answer.png.
+    Files of these names are replaced.
 
     Raises FileNotFoundError, or BadImage with the file's name; ValueError where two pictures' files
     would have one name.
@@ -56,7 +57,10 @@ def predict_files(
         padded = chunk + [np.zeros_like(images[0])] * (BATCH - len(chunk))
         found = jax.device_get(step(restored.state, {"image": np.stack(padded)}))
         answers += [{name: x[row] for name, x in found.items()} for row in range(len(chunk))]
-    answers = [_in_the_picture(x, shape, p) for x, shape in zip(answers, shapes, strict=True)]
+    whole = _whole(restored)
+    answers = [
+        _in_the_picture(x, shape, p, whole) for x, shape in zip(answers, shapes, strict=True)
+    ]
     told: list[dict[str, Any]] = [
         {"image": path, "predictions": task.tell(answer, restored.classes, top)}
         for path, answer in zip(paths, answers, strict=True)
@@ -76,57 +80,93 @@ def predict_files(
 
 
 def _in_the_picture(
-    answer: dict[str, np.ndarray], shape: tuple[int, int], p: Preprocessing
+    answer: dict[str, np.ndarray], shape: tuple[int, int], p: Preprocessing, whole: bool
 ) -> dict[str, np.ndarray]:
-    """The answer with its boxes or joints, if any, in the pixels of a picture of this shape."""
-    if "joints" in answer:
-        return {**answer, "joints": points_back(answer["joints"], shape, p)}
-    if "boxes" not in answer:
-        return answer
+    """The answer with its boxes and joints, if any, in the pixels of a picture of this shape, of
+    which the network saw the whole or the square in the middle; maps are void beside it."""
     margin = (p.canvas - p.size) // 2
-    return {**answer, "boxes": boxes_back(answer["boxes"] + margin, shape, p.canvas)}
+    found = dict(answer)
+    for name, x in answer.items():
+        kind = name.rpartition("/")[2]
+        if kind == "joints":
+            found[name] = points_back(x, shape, p, whole)
+        elif kind == "boxes":
+            found[name] = boxes_back(x + margin, shape, p.canvas)
+        elif whole and _is_map(x):
+            scale, begin = _onto(shape, p, whole)
+            where = (np.moveaxis(np.indices(x.shape), 0, -1) + 0.5 - begin) / scale
+            inside = ((where >= 0) & (where < shape)).all(axis=-1)
+            found[name] = np.where(inside, x, np.uint8(VOID))
+    return found
 
 
 def _files(
     path: str, answer: dict[str, np.ndarray], restored: Restored, out: str | None
 ) -> dict[str, tuple[Path, Image.Image]]:
     """{name: (where, picture)} of all that is drawn of an answer."""
-    maps = {name: x for name, x in answer.items() if x.ndim == 2 and x.dtype == np.uint8}
-    if not maps and "boxes" not in answer and "joints" not in answer:
-        return {}
-    image = decode_rgb(_read(path), path)
-    laid = {n: lay_back(x, image.shape[:2], restored.preprocessing) for n, x in maps.items()}
+    if "label" in answer:
+        return {}  # it is words: the picture need not be read again
+    image, whole = decode_rgb(_read(path), path), _whole(restored)
+    laid = {
+        name: lay_back(x, image.shape[:2], restored.preprocessing, whole)
+        for name, x in answer.items()
+        if _is_map(x)
+    }
     pictures = {name: indexed(x) for name, x in laid.items()}
     drawn = restored.task.draw(image, {**answer, **laid})
     pictures |= {name: Image.fromarray(pixels) for name, pixels in drawn.items()}
     file = Path(path).expanduser()
     folder = file.parent if out is None else Path(out).expanduser()
-    return {name: (folder / f"{file.stem}_predicted_{name}.png", x) for name, x in pictures.items()}
+    return {
+        name: (folder / f"{file.stem}_predicted_{name.replace('/', '_')}.png", picture)
+        for name, picture in pictures.items()
+    }
 
 
-def lay_back(mask: np.ndarray, shape: tuple[int, int], p: Preprocessing) -> np.ndarray:
+def _whole(restored: Restored) -> bool:
+    """Whether the network sees whole pictures, or else the square in the middle of each."""
+    return framing(restored.task.annotations) is letterbox
+
+
+def _is_map(x: np.ndarray) -> bool:
+    """Whether it is a class index for every pixel."""
+    return x.ndim == 2 and x.dtype == np.uint8
+
+
+def lay_back(
+    mask: np.ndarray, shape: tuple[int, int], p: Preprocessing, whole: bool = False
+) -> np.ndarray:
     """A map uint8 [size, size] of the network's input in a picture's pixels, uint8 [H, W].
 
-    The way back from `decode.canvas` and the centre crop, by nearest pixel; `VOID` beside it.
+    The way back from `decode.canvas`, or `letterbox` where the network saw the `whole` picture, and
+    the centre crop, by nearest pixel; `VOID` beside it.
     """
-    side, margin = min(shape), (p.canvas - p.size) // 2
     found = []
-    for length in shape:
-        begin = canvas_margin(length, side, p.canvas) + margin
-        at = (np.arange(length) + 0.5) * p.canvas / side - begin
-        found.append(np.floor(at).astype(int))
+    for length, scale, begin in zip(shape, *_onto(shape, p, whole), strict=True):
+        found.append(np.floor((np.arange(length) + 0.5) * scale + begin).astype(int))
     rows, columns = found
     inside = [(index >= 0) & (index < p.size) for index in found]
     laid = mask[rows.clip(0, p.size - 1)[:, None], columns.clip(0, p.size - 1)]
     return np.where(inside[0][:, None] & inside[1], laid, np.uint8(VOID))
 
 
-def points_back(points: np.ndarray, shape: tuple[int, int], p: Preprocessing) -> np.ndarray:
-    """Points [..., 2] (y, x) of the network's input in a picture's pixels: the way back from
-    `decode.canvas_points` and the centre crop."""
-    side, margin = min(shape), (p.canvas - p.size) // 2
-    begin = [canvas_margin(length, side, p.canvas) + margin for length in shape]
-    return (points + begin) * (side / p.canvas)
+def points_back(
+    points: np.ndarray, shape: tuple[int, int], p: Preprocessing, whole: bool = False
+) -> np.ndarray:
+    """Points [..., 2] (y, x) of the network's input in a picture's pixels, as `lay_back`."""
+    scale, begin = _onto(shape, p, whole)
+    return (points - begin) / scale
+
+
+def _onto(shape: tuple[int, int], p: Preprocessing, whole: bool) -> tuple[np.ndarray, np.ndarray]:
+    """(scale, begin) of (y, x): network's input = picture * scale + begin."""
+    if whole:
+        scale, begin = affine(shape, p.canvas)
+    else:
+        side = min(shape)
+        scale = np.full(2, p.canvas / side)
+        begin = -np.array([canvas_margin(length, side, p.canvas) for length in shape])
+    return scale, begin - (p.canvas - p.size) // 2
 
 
 def indexed(mask: np.ndarray) -> Image.Image:

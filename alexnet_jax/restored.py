@@ -20,6 +20,7 @@ from alexnet_jax.models import spec as specs
 from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.settings import from_json
 from alexnet_jax.tasks.base import Task
+from alexnet_jax.tasks.multi import classes_of
 from alexnet_jax.train.checkpoint import load_arrays, read_meta, steps_in
 from alexnet_jax.train.state import TrainState
 from alexnet_jax.transfer.convolutionalize import in_form_of
@@ -76,7 +77,7 @@ def load(path: str | Path, which: str = "best") -> Restored:
     arrays = jax.tree.map(jnp.asarray, {**arrays, "opt_state": None})
     return Restored(
         path=folder / str(step),
-        task=make_task(config, specs.from_json(meta["spec"])),
+        task=make_task(config, specs.from_json(meta["spec"]), meta["classes"]),
         state=TrainState(**{"ema": None, "model_state": {}, **arrays}),
         preprocessing=Preprocessing.from_json(meta["preprocessing"]),
         classes=tuple(meta["classes"]),
@@ -154,16 +155,23 @@ def initial_state(
     dense layer becomes a convolution where the network has one, and is left out where it has none
     at all, as a detector's; what lies between its backbone and head stays as it is. Where
     `preprocessing` is given, the sentence says if the weights were trained with another mean or
-    deviation. Raises ValueError with a list where anything else differs.
+    deviation. Of tasks that share a backbone, those are loaded that both networks have. Raises
+    ValueError with a list where anything else differs.
     """
     source = given(source) if isinstance(source, str) else source
     params, where = source.params, source.where
     params = {**params, "backbone": in_form_of(state.params["backbone"], params["backbone"])}
-    head = _head(params.get("head"), state.params["head"], source.about["classes"], classes)
-    if head.params is None:
-        keep = (*keep, "^head/")
-    elif "head" in params:
-        params = {**params, "head": head.params}
+    heads, said = _heads(params), ""
+    for task, own in _heads(state.params).items():
+        have, want = (_of_task(names, task) for names in (source.about["classes"], classes))
+        head = _head(task, heads, own, have, want)
+        said += head.said
+        if head.params is None:
+            keep = (*keep, f"^{task}/head/" if task else "^head/")
+        elif task in heads:
+            params |= (
+                {task: {**params[task], "head": head.params}} if task else {"head": head.params}
+            )
     keep = (*keep, *_of_other_parts(source, state.params))
     model_state = dict(state.model_state)
     try:
@@ -182,12 +190,12 @@ def initial_state(
         model_state=model_state,
         ema=None if state.ema is None else _in_place_of(state.params, merged.params),
     )
-    said = f"Parameters from {where}{head.said}"
-    told = [name for name in merged.kept if not (head.said and name.startswith("head/"))]
+    told = [name for name in merged.kept if not (said and _in_head(name))]
+    said = f"Parameters from {where}{said}"
     kept = _layers(told)
     if kept:
         said += f"; at their initialization stay {', '.join(kept)}"
-    left = _layers([name for name in merged.left if not name.startswith("head/")])
+    left = _layers([name for name in merged.left if not _in_head(name)])
     if left := [name for name in left if name not in kept]:
         said += f"; left out {', '.join(left)}"
     return state, said + _other_preprocessing(source.preprocessing, preprocessing)
@@ -200,8 +208,24 @@ def _of_other_parts(source: Given, own: Any) -> tuple[str, ...]:
     unused = [name for name in dense if name in source.params["backbone"]]
     if any(name in own["backbone"] for name in dense):
         unused = []  # both have some: what differs is refused
-    parts = [part for part in own if part not in (*source.params, "backbone", "head")]
+    parts = [part for part in own if part not in (*source.params, "head")]
+    parts += [part for part in source.params if part not in own]
     return (*(f"^backbone/{name}/" for name in unused), *(f"^{part}/" for part in parts))
+
+
+def _heads(params: Any) -> dict[str, Any]:
+    """{"": head}, or {task: head} of tasks that share a backbone (models/shared.py)."""
+    if "head" in params:
+        return {"": params["head"]}
+    return {task: part["head"] for task, part in params.items() if "head" in part}
+
+
+def _in_head(name: str) -> bool:
+    return "head" in name.split("/")[:2]
+
+
+def _of_task(classes: Sequence[str], task: str) -> tuple[str, ...]:
+    return classes_of(classes, task) if task else tuple(classes)
 
 
 class _Head(NamedTuple):
@@ -211,25 +235,27 @@ class _Head(NamedTuple):
     said: str = ""
 
 
-def _head(given: Any, own: Any, have: Sequence[str], want: Sequence[str]) -> _Head:
-    """What becomes of a head `given` for the classes `have`, in a network for the classes `want`.
+def _head(task: str, heads: Any, own: Any, have: Sequence[str], want: Sequence[str]) -> _Head:
+    """What becomes of a task's head among those given, for the classes `have`, in a network whose
+    `own` is for the classes `want`.
 
     Names count where both are known: a column that meant bus must not be taken for car.
     """
-    if given is None:
+    if not heads:
         return _Head({})  # merge_params tells that it is missing
-    if {name for name, _ in named_leaves(given)} != {name for name, _ in named_leaves(own)}:
-        return _Head(None, "; the head, of another task or form, stays at its initialization")
+    given, name = heads.get(task, {}), f"the head of {task}" if task else "the head"
+    if {leaf for leaf, _ in named_leaves(given)} != {leaf for leaf, _ in named_leaves(own)}:
+        return _Head(None, f"; {name}, of another task or form, stays at its initialization")
     if differences(given, own):
-        return _Head(None, "; the head, of another number of classes, stays at its initialization")
+        return _Head(None, f"; {name}, of another number of classes, stays at its initialization")
     if not have or not want or list(have) == list(want):
         return _Head(given)
     if sorted(have) != sorted(want):
         names = ", ".join(have[:10]) + (", ..." if len(have) > 10 else "")
-        return _Head(None, f"; the head, for the classes {names}, stays at its initialization")
-    order = [list(have).index(name) for name in want]
+        return _Head(None, f"; {name}, for the classes {names}, stays at its initialization")
+    order = [list(have).index(one) for one in want]
     params = jax.tree.map(lambda x: np.asarray(x)[..., order], given)
-    return _Head(params, "; the head's classes were put into this data set's order")
+    return _Head(params, f"; {name}'s classes were put into this data set's order")
 
 
 def _other_preprocessing(trained_with: dict, now: Preprocessing | None) -> str:

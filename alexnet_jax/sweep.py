@@ -21,15 +21,15 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from alexnet_jax.assemble import evaluation_interval, make_spec
+from alexnet_jax.assemble import make_spec
 from alexnet_jax.config import Config
 from alexnet_jax.data.loader import training_batches
 from alexnet_jax.optim.methods import method
-from alexnet_jax.parts import Parts, evaluate_split, make_parts, placed, score_split
+from alexnet_jax.parts import Parts, evaluate_split, evaluates_at, make_parts, placed, score_split
 from alexnet_jax.restored import given, initial_state
 from alexnet_jax.settings import changed, value_of
 from alexnet_jax.train.evaluate import add
-from alexnet_jax.train.loop import crosses, named, parted
+from alexnet_jax.train.loop import named, parted
 from alexnet_jax.train.parallel import AXIS
 from alexnet_jax.train.population import (
     Population,
@@ -151,7 +151,6 @@ def _train(
 ) -> list[Outcome]:
     """Train some cases of one program side by side: their outcomes."""
     configs = [member.config for member in members]
-    every = evaluation_interval(parts.config, len(parts.readers["train"]))
     rows: list[list[dict[str, float]]] = [[] for _ in members]
     running: list[dict] = [{} for _ in members]
     diverged: list[int | None] = [None for _ in members]
@@ -161,7 +160,6 @@ def _train(
         for number in range(1, parts.total_steps + 1):
             batches = {seed: next(stream) for seed, stream in streams.items()}
             states, measured = advance(states, [batches[c.seed] for c in configs])
-            due = crosses(number, parts.config.batch_size, every) or number == parts.total_steps
             for i, metrics in enumerate(measured):
                 if diverged[i] is not None:
                     continue
@@ -170,7 +168,7 @@ def _train(
                     diverged[i] = number
                     continue
                 running[i] = add(running[i], sums)
-                if due:
+                if evaluates_at(parts, number):
                     row = {
                         "step": number,
                         **named("train", parts.task.metrics(running[i]) | numbers),

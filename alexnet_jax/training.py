@@ -19,7 +19,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from alexnet_jax.assemble import evaluation_interval
 from alexnet_jax.config import Config
 from alexnet_jax.data.loader import Reader
 from alexnet_jax.leaves import named_leaves
@@ -29,6 +28,7 @@ from alexnet_jax.optim.schedules import Plateau
 from alexnet_jax.parts import (
     Parts,
     evaluate_split,
+    evaluates_at,
     frozen_up_to,
     make_parts,
     make_update,
@@ -52,7 +52,6 @@ from alexnet_jax.train.loop import (
     INTERRUPTED,
     NonFiniteLoss,
     Position,
-    crosses,
     fit,
     flat_at_chance,
 )
@@ -159,16 +158,12 @@ def _fit(
 ) -> tuple[Position, str]:
     config, reader = parts.config, parts.readers["train"]
     batch_size, examples = config.batch_size, len(reader)
-    every = evaluation_interval(config, examples)
     started = {"time": time.monotonic(), "step": at.step}
     losses = [row["train/loss"] for row in folder.read()]
     warned: set[str] = set()
     sample = cache(lambda: sample_batch(parts, "validation", EXAMPLES))  # not read at the start
     health = jax.jit(partial(examine, task=parts.task, preprocessing=parts.preprocessing))
     before: Any = None  # the trained parameters, before the update that is evaluated after
-
-    def evaluate_at(number: int) -> bool:
-        return crosses(number, batch_size, every) or number == parts.total_steps
 
     def warn(kind: str, said: str) -> None:
         """Once."""
@@ -218,7 +213,7 @@ def _fit(
                 stage = stage_for(parts, number)
                 if number - 1 == stage.begin > 0:
                     folder.say(f"From step {number} on, {frozen_up_to(stage.freeze)}")
-                if evaluate_at(number):
+                if evaluates_at(parts, number):
                     trained, _ = split(state.params, frozen_mask(state.params, stage.tx))
                     before = jax.tree.map(jnp.copy, trained)  # the step is given the originals
                 return make_update(parts, number, state, batch)
@@ -230,7 +225,7 @@ def _fit(
                 evaluate=lambda state: evaluate_split(parts, state, "validation"),
                 monitor=config.stopping.monitor,
                 total_steps=parts.total_steps,
-                evaluate_at=evaluate_at,
+                evaluate_at=partial(evaluates_at, parts),
                 record=record,
                 save=save,
                 interrupted=interrupted,

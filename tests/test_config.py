@@ -142,6 +142,8 @@ def test_a_rule_that_cannot_be_read_is_shown(rule, said):
         ("run.evaluate_every", ("0 epochs", "-1 epoch", "1 week", "often")),
         ("schedule.name", ("cosin",)),
         ("augment.flip", (1.5,)),
+        ("pose.refinements", (-1, 1)),  # none behind heat maps
+        ("pose.box", (0.0, float("inf"))),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(name, values):
@@ -177,6 +179,7 @@ def test_every_recipe_is_one_of_the_documented_names():
     documented = (
         "street", "cifar10", "folder", "street-segmentation", "segmentation-folder",
         "street-detection", "detection-folder", "street-pose", "pose-folder",
+        "street-multi",
     )  # fmt: skip
     assert documented == NAMES
     with pytest.raises(ValueError, match="did you mean 'cifar10'"):

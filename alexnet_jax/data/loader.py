@@ -28,7 +28,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_jax.data import decode
-from alexnet_jax.data.letterbox import boxes_into, letterbox
+from alexnet_jax.data.letterbox import boxes_into, letterbox, mask_into, points_into
 from alexnet_jax.data.skeleton import JOINTS
 from alexnet_jax.data.sources.base import Split
 from alexnet_jax.data.stream import CROP, indices, philox
@@ -170,7 +170,8 @@ class Reader:
                     f"{name}: segmentation is {_size(mask)}, its image {_size(image)}; a mask has "
                     "a value for every pixel"
                 )
-            batch["segmentation"][row] = decode.canvas_mask(mask, self.canvas)
+            onto = mask_into if boxed else decode.canvas_mask
+            batch["segmentation"][row] = onto(mask, self.canvas)
         if boxed:
             count = len(example["boxes"])
             if count > BOXES:
@@ -180,7 +181,8 @@ class Reader:
             for other in ("box_label", "box_ignore"):
                 batch[other][row, :count] = example[other]
         if posed:
-            points = decode.canvas_points(example["joints"], image.shape, self.canvas)
+            move = points_into if boxed else decode.canvas_points
+            points = move(example["joints"], image.shape, self.canvas)
             inside = ((points >= 0) & (points < self.canvas)).all(axis=-1)
             batch["joints"][row] = points
             batch["joint_visible"][row] = example["joint_visible"] & inside

@@ -72,7 +72,8 @@ def resample(images: jax.Array, window: Window, size: int) -> jax.Array:
     """Resize the windows of [B, H, W, C] to float32 [B, size, size, C] by antialiased bilinear.
 
     The filter is Pillow's `resize(BILINEAR, box=...)`: a triangle as wide as the reduction, cut and
-    renormalised at the edge of the image. It is separable, hence two small matrix products a row.
+    renormalised at the edge of the image; pixels that see nothing of it are 0. It is separable,
+    hence two small matrix products a row.
     """
     _, height, width, _ = images.shape
     rows = _triangle(window.y, window.height, height, size)
@@ -176,7 +177,8 @@ def _triangle(start: jax.Array, extent: jax.Array, length: int, size: int) -> ja
     pixels = jnp.arange(length, dtype=jnp.float32) + 0.5
     distance = jnp.abs(pixels - centres[..., None]) / jnp.maximum(scale, 1.0)[..., None]
     weights = jnp.maximum(0.0, 1.0 - distance)
-    return weights / weights.sum(-1, keepdims=True)
+    total = weights.sum(-1, keepdims=True)
+    return weights / jnp.where(total > 0.0, total, 1.0)
 
 
 def _require(batch: Mapping[str, Any], name: str, companion: str) -> None:

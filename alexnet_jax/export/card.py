@@ -7,9 +7,11 @@ Plain Markdown; the front matter is what model hubs read
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from alexnet_jax.data.letterbox import GREY
 from alexnet_jax.leaves import digest
 from alexnet_jax.models import spec as specs
 from alexnet_jax.weights.base import Weights
@@ -21,15 +23,46 @@ if TYPE_CHECKING:
 
 FRONT = """---
 library_name: alexnet_jax
-pipeline_tag: image-classification
+pipeline_tag: {hub}
 tags:
-- image-classification
+- {hub}
 - alexnet
 - jax
 metrics:
-- accuracy
+- {metric}
 ---
 """
+
+
+class Hub(NamedTuple):
+    """What a card says of a task: its name at model hubs, a metric, what its programs answer."""
+
+    hub: str
+    metric: str
+    answer: str
+
+
+TASKS = {
+    "classification": Hub("image-classification", "accuracy", "`probability` and `label`."),
+    "segmentation": Hub(
+        "image-segmentation",
+        "mean_iou",
+        "`mask`, uint8 [1, {size}, {size}]: the class of each pixel of the crop.",
+    ),
+    "detection": Hub(
+        "object-detection",
+        "ap50",
+        "the best boxes first: `boxes` [1, N, 4], (y0, x0, y1, x1) in pixels of the crop, `score` "
+        "[1, N], and `box_label` [1, N], -1 where there is none.",
+    ),
+    "pose": Hub(
+        "keypoint-detection",
+        "pck",
+        "`joints` [1, 14, 2], (y, x) in pixels of the crop, pixel i reaching from i to i + 1, and "
+        "of a network with heat maps `score` [1, 14]; the classes name them.",
+    ),
+}
+OTHER = Hub("other", "loss", "what the task decodes.")
 SHOWN = 20  # names of classes that a card lists
 RECIPE = (
     ("initial parameters", "init"), ("seed", "seed"), ("epochs, at most", "epochs"),
@@ -49,8 +82,10 @@ import jax, jax.export, numpy as np, pathlib
 program = jax.export.deserialize(bytearray(pathlib.Path("{stem}.stablehlo").read_bytes()))
 parameters = {{k: v for k, v in np.load("{stem}.npz").items() if k != "alexnet_jax"}}
 images = np.zeros((1, {canvas}, {canvas}, 3), np.float32)  # of 0..255
-answer = program.call(parameters, images)  # {{"probability": [1, {classes}], "label": [1]}}
+answer = program.call(parameters, images)
 ```
+
+The answer is {answer}
 """,
     ".onnx": """In Python, with `pip install onnxruntime`:
 
@@ -94,7 +129,8 @@ def write_card(weights: Weights, target: Path, run: Restored | None = None) -> P
     """
     body = about(weights, target.stem, run)
     of, p = weights.spec, weights.preprocessing or {}
-    names = {"stem": target.stem, "classes": of.num_classes, "size": of.image_size, **p}
+    names = {"stem": target.stem, "size": of.image_size, **p}
+    names["answer"] = _hub(weights).answer.format(**names)
     sections = {e: f"\n### `{target.stem}{e}`\n\n" + use.format(**names) for e, use in USE.items()}
 
     def card(endings: set[str]) -> str:
@@ -116,13 +152,13 @@ def about(weights: Weights, stem: str, run: Restored | None = None) -> str:
     data = run.meta["data"] if run else None
     title = f"{weights.spec.name} on {data['name']}" if data else weights.spec.name
     parts = [
-        FRONT,
+        FRONT.format(**_hub(weights)._asdict()),
         f"# {stem}: {title}\n",
         "Licence: not stated\n",
         "## Network\n",
         _network(weights),
         "## Input\n",
-        _input(weights.preprocessing),
+        _input(weights.preprocessing, weights.task),
         "## Training\n",
         _training(run),
         "## Results\n",
@@ -132,8 +168,17 @@ def about(weights: Weights, stem: str, run: Restored | None = None) -> str:
     return "\n".join(parts)
 
 
+def _hub(weights: Weights) -> Hub:
+    if weights.task in TASKS:
+        return TASKS[weights.task]
+    parts = [name for name in weights.task.split("+") if name in TASKS]  # of several, each its own
+    answers = "\n".join(f"- of {name}, called `{name}/...`: {TASKS[name].answer}" for name in parts)
+    return OTHER._replace(answer=f"what each task says:\n\n{answers}") if parts else OTHER
+
+
 def _network(weights: Weights) -> str:
-    names, count = weights.classes, weights.spec.num_classes
+    names = weights.classes
+    count = len(names) or weights.spec.num_classes
     listed = ", ".join(f"{i} {name}" for i, name in enumerate(names[:SHOWN]))
     more = f", ... (all {count} are in the files)" if len(names) > SHOWN else ""
     total = sum(array.size for array in to_arrays(weights).values())
@@ -148,21 +193,22 @@ def _network(weights: Weights) -> str:
     )
 
 
-def _input(p: dict[str, Any] | None) -> str:
+def _input(p: dict[str, Any] | None, task: str) -> str:
     if p is None:
         return "How images are to be prepared is not known.\n"
     canvas, size = p["canvas"], p["size"]
-    return (
-        f"RGB pictures, {canvas} x {canvas} pixels of 0..255: the short side scaled to {canvas}, "
-        "then the middle cut out.\n\n"
-        + _list(
-            {
-                "crop": f"the middle {size} x {size}" if size < canvas else "none",
-                "subtracted mean (red, green, blue)": p["mean"],
-                "divided by": p["std"],
-                "order of channels afterwards": p["channels"],
-            }
-        )
+    framed = (
+        f"the long side scaled to {canvas}, then grey ({GREY}) added evenly on both sides"
+        if "detection" in task.split("+")
+        else f"the short side scaled to {canvas}, then the middle cut out"
+    )
+    return f"RGB pictures, {canvas} x {canvas} pixels of 0..255: {framed}.\n\n" + _list(
+        {
+            "crop": f"the middle {size} x {size}" if size < canvas else "none",
+            "subtracted mean (red, green, blue)": p["mean"],
+            "divided by": p["std"],
+            "order of channels afterwards": p["channels"],
+        }
     )
 
 
@@ -186,12 +232,23 @@ def _results(run: Restored | None) -> str:
     results: dict = json.loads(path.read_text()) if path and path.is_file() else {}
     if run is None or results.get("best_step") != int(run.path.name):
         return "Not known.\n"
-    rows = [
-        f"| {split} | {f['correct']} of {f['count']} | {f['top1']:.2%} | {f['loss']:.4f} |"
-        for split, f in results["splits"].items()
-    ]
+    splits: dict[str, dict[str, Any]] = results["splits"]
+    if run.task.name == "classification":
+        header = ["right", "accuracy", "loss"]
+        told = {
+            split: [f"{f['correct']} of {f['count']}", f"{f['top1']:.2%}", f"{f['loss']:.4f}"]
+            for split, f in splits.items()
+        }
+    else:
+        header = list(dict.fromkeys(name for figures in splits.values() for name in figures))
+        told = {
+            split: [f"{f.get(name, math.nan):.5g}" for name in header]
+            for split, f in splits.items()
+        }
+    rows = [f"| {' | '.join([split, *values])} |" for split, values in told.items()]
     note = "" if "test" in results["splits"] else "\nThese figures were also used for stopping.\n"
-    return "\n".join(["| split | right | accuracy | loss |", "|---|---|---|---|", *rows, note])
+    head = f"| {' | '.join(['split', *header])} |"
+    return "\n".join([head, "|---" * (len(header) + 1) + "|", *rows, note])
 
 
 def _setting(config: Any, field: str) -> Any:

@@ -9,24 +9,25 @@ from alexnet_jax.export.onnx_graph import write_onnx
 from alexnet_jax.export.stablehlo import write_stablehlo
 from alexnet_jax.restored import load
 from alexnet_jax.weights import of_run, read, write
+from alexnet_jax.weights.base import network_of
 
 WRITERS = {
-    ".stablehlo": write_stablehlo,
     ".onnx": write_onnx,
     ".safetensors": write,
     ".npz": write,
 }
+ENDINGS = (".stablehlo", *WRITERS)
 
 
 def export(source: str, target: str, spec: str | None = None) -> str:
     """Writes `source`, a run or a file of weights, as `target`, and tells what was written.
 
-    Raises ValueError for another ending, weights that are not a whole network, or what the format
-    cannot hold.
+    A run for another task than classification becomes a program alone. Raises ValueError for
+    another ending, weights that are not a whole network, or what the format cannot hold.
     """
     path = Path(target).expanduser()
-    if path.suffix not in WRITERS:
-        raise ValueError(f"{target}: expected an ending of {', '.join(WRITERS)}")
+    if path.suffix not in ENDINGS:
+        raise ValueError(f"{target}: expected an ending of {', '.join(ENDINGS)}")
     run = None
     if Path(source).expanduser().is_file():
         weights = read(source, spec)
@@ -34,7 +35,7 @@ def export(source: str, target: str, spec: str | None = None) -> str:
         raise ValueError(f"{source} knows its spec; --spec is for files that do not")
     else:
         run = load(source)
-        weights = of_run(run)
+        weights = network_of(run) if path.suffix == ".stablehlo" else of_run(run)
     if weights.absent:
         raise ValueError(
             f"{source} lacks {', '.join(weights.absent)}; only a whole network is exported: train "
@@ -50,7 +51,10 @@ def export(source: str, target: str, spec: str | None = None) -> str:
     written = [path.with_suffix(".npz")] if path.suffix == ".stablehlo" else []
     if Path(source).expanduser().resolve() in [file.resolve() for file in written]:
         raise ValueError(f"the parameters of {target} would replace {source}; choose another name")
-    WRITERS[path.suffix](weights, path)
+    if path.suffix == ".stablehlo":
+        write_stablehlo(weights, path, run.task if run else None)
+    else:
+        WRITERS[path.suffix](weights, path)
     card = write_card(weights, path, run)
     return "\n".join(
         [

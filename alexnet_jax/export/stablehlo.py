@@ -1,6 +1,6 @@
 """A network as a StableHLO program beside its parameters: JAX alone runs it, without this package.
 
-The program goes from pixels to probabilities, for any batch size, on CPU, CUDA GPU and TPU.
+The program goes from pixels to answers, for any batch size, on CPU, CUDA GPU and TPU.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from jax import export as jax_export
 
 from alexnet_jax.data.preprocess import Preprocessing, center_crop, normalize
 from alexnet_jax.models.alexnet import AlexNet
+from alexnet_jax.tasks.base import Task
 from alexnet_jax.tasks.classification import classification
 from alexnet_jax.weights.base import Weights
 from alexnet_jax.weights.containers import ABOUT
@@ -28,37 +29,45 @@ from alexnet_jax.weights.own import to_arrays
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def program(weights: Weights) -> jax_export.Exported:
-    """(parameters, images) -> {"probability" float32 [B, K], "label" int32 [B]}, for any B.
+def program(weights: Weights, task: Task | None = None) -> jax_export.Exported:
+    """(parameters, images) -> the answers that `task.decode` gives, for any B: those of a
+    classifier are {"probability" float32 [B, K], "label" int32 [B]}.
 
     `parameters` are {"backbone/conv1/kernel": array, ...} as our `.npz` has them; `images` float32
     [B, canvas, canvas, 3] of 0..255, red, green, blue. The centre crop and the normalization are
-    part of the program, which computes in float32.
+    part of the program, which computes in float32. Boxes and joints are in pixels of the crop.
+
+    Args:
+        task: what the weights were trained for; None: classification.
     """
     p = Preprocessing.from_json(weights.preprocessing or {})
+    task = task or classification(AlexNet(weights.spec))
     # The faster forms of a convolution are chosen for one backend and one batch size.
-    net = AlexNet(weights.spec, exact=True)
+    net = task.net.clone(exact=True, dtype=jnp.float32)
 
-    def classify(parameters: dict[str, Array], images: Array) -> dict[str, Array]:
+    def answer(parameters: dict[str, Array], images: Array) -> dict[str, Array]:
         params = unflatten_dict(parameters, sep="/")
         variables = {"batch_stats": params.pop("batch_stats", {}), "params": params}
-        logits: Any = net.apply(variables, normalize(center_crop(images, p.size), p))
-        return classification(net).decode(logits)
+        outputs: Any = net.apply(variables, normalize(center_crop(images, p.size), p))
+        return task.decode(outputs)
 
     shape = jax_export.symbolic_shape(f"batch, {p.canvas}, {p.canvas}, 3")
-    return jax_export.export(jax.jit(classify), platforms=PLATFORMS)(
+    return jax_export.export(jax.jit(answer), platforms=PLATFORMS)(
         jax.eval_shape(lambda: to_arrays(weights)), jax.ShapeDtypeStruct(shape, jnp.float32)
     )
 
 
-def write_stablehlo(weights: Weights, path: str | os.PathLike[str]) -> None:
-    """Write the program, `net.stablehlo`, and its parameters beside it, `net.npz`.
+def write_stablehlo(
+    weights: Weights, path: str | os.PathLike[str], task: Task | None = None
+) -> None:
+    """Write the program, `net.stablehlo`, and its parameters beside it, `net.npz`; `task` as
+    `program` has it.
 
     Raises ValueError where flatbuffers, which packs the program, is not installed.
     """
     path = Path(path)
     try:
-        packed = program(weights).serialize()
+        packed = program(weights, task).serialize()
     except ImportError as error:
         raise ValueError(
             "this needs the package flatbuffers: pip install 'alexnet_jax[export]'"
@@ -71,8 +80,8 @@ def write_stablehlo(weights: Weights, path: str | os.PathLike[str]) -> None:
 def load(path: str | os.PathLike[str]) -> Callable[[Any], dict[str, np.ndarray]]:
     """What `write_stablehlo` wrote, as a function of images [B, canvas, canvas, 3] of 0..255.
 
-    It takes uint8 or float images and gives {"probability" float32 [B, K], "label" int32 [B]}; each
-    new batch size compiles anew. It needs JAX, flatbuffers and NumPy: no network is built.
+    It takes uint8 or float images and gives what `program` does; each new batch size compiles anew.
+    It needs JAX, flatbuffers and NumPy: no network is built.
 
     Raises FileNotFoundError where one of the two files is missing, or ValueError where the first is
     no program.

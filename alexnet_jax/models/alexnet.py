@@ -7,6 +7,7 @@ they enter the next layer; `fc6, fc7` after activation, before dropout; `logits`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import gcd
 from typing import Any, NamedTuple
 
@@ -99,6 +100,18 @@ def begin(
     # The rate is an array of the train state where there is one, so that sweeps compile once.
     rate = module.get_variable("hyper", "dropout_rate", module.spec.dropout_rate)
     return images.astype(module.dtype), Pass(train, rows, valid, axis_name, frozen, rate)
+
+
+def seen(module: Any, images: Array, window: int, how: Mapping[str, Any]) -> dict[str, Array]:
+    """What the module's own backbone, with a window, sees in images: {tap: value, "features": ..};
+    from within its call, with the arguments that `AlexNet` explains.
+
+    Raises ValueError for images too small.
+    """
+    check_images(module.spec, images)
+    images, passing = begin(module, images, **how)
+    settings = (module.spec, module.dtype, module.param_dtype, module.exact)
+    return Backbone(*settings, window=window, name="backbone")(images, passing)
 
 
 class Backbone(nn.Module):

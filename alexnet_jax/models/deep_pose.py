@@ -1,7 +1,8 @@
 """Spec -> a network that tells where the joints of a person are: DeepPose's first stage.
 
 Toshev and Szegedy 2014, arXiv:1312.4659, section 3.1: the classifier with a linear head of two
-numbers a joint, which are relative to a box around the person. The box here is the image.
+numbers a joint, which are relative to a box around the person. The box here is the image. Its later
+stages are in cascade.py.
 
 Parameters: as AlexNet's, `head/{kernel, bias}` of 2 x 14 outputs.
 """

@@ -20,8 +20,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from alexnet_jax.models.alexnet import Backbone, begin, check_images
-from alexnet_jax.models.fcn import Neck, places
+from alexnet_jax.models.alexnet import seen
+from alexnet_jax.models.fcn import FEATURES, Neck, places
 from alexnet_jax.models.spec import Spec
 
 FINE = "conv2"  # the tap at whose places objects are found
@@ -53,7 +53,8 @@ class Detector(nn.Module):
     """`Detector(spec).apply({"params": p}, images) -> Maps`.
 
     Arguments and fields as `AlexNet` has them. `spec` is one without dense layers
-    (`without_dense`). `features` are the channels behind the backbone.
+    (`without_dense`), but for a backbone that is shared. `features` are the channels behind the
+    backbone.
     """
 
     spec: Spec
@@ -63,17 +64,22 @@ class Detector(nn.Module):
     features: int = 128
 
     @nn.compact
-    def __call__(self, images: Array, *, taps: bool = False, **how: Any) -> Any:
+    def __call__(
+        self,
+        images: Array,
+        *,
+        taps: bool = False,
+        values: dict[str, Array] | None = None,
+        **how: Any,
+    ) -> Any:
         """Maps of images [B, H, W, 3]; with `taps`, (maps, {tap: value}).
 
+        `values` are those of a backbone that saw the images already; this network then has none.
         Raises ValueError for images too small.
         """
-        check_images(self.spec, images)
         extent = Extent(images.shape[1], images.shape[2])
-        images, passing = begin(self, images, **how)
-        settings = (self.spec, self.dtype, self.param_dtype, self.exact)
-        values = Backbone(*settings, window=1, name="backbone")(images, passing)
-        del values["features"]
+        values = seen(self, images, 1, how) if values is None else values
+        values = {tap: value for tap, value in values.items() if tap != FEATURES}
         deep, found = self.spec.conv_layers()[-1][0], places(self.spec)
         kind = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         neck = Neck(

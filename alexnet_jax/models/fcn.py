@@ -28,13 +28,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from alexnet_jax.models.alexnet import (
-    Backbone,
-    Convolution,
-    begin,
-    check_images,
-    window_padding,
-)
+from alexnet_jax.models.alexnet import Convolution, seen, window_padding
 from alexnet_jax.models.spec import Conv, Spec, shapes
 
 FEATURES = "features"  # what the last dense layer gives, at the places of the last map
@@ -74,23 +68,28 @@ class FCN(nn.Module):
     refine: int | None = None
 
     @nn.compact
-    def __call__(self, images: Array, *, taps: bool = False, **how: Any) -> Any:
+    def __call__(
+        self,
+        images: Array,
+        *,
+        taps: bool = False,
+        values: dict[str, Array] | None = None,
+        **how: Any,
+    ) -> Any:
         """Logits of images [B, H, W, 3]; with `taps`, (logits, {tap: value}).
 
+        `values` are those of a backbone that saw the images already; this network then has none.
         Raises ValueError for images too small, and for skips that are no taps, deepest first.
         """
-        check_images(self.spec, images)
         check_skips(self.spec, self.skips)
         size = images.shape[1], images.shape[2]
-        images, passing = begin(self, images, **how)
-        settings = (self.spec, self.dtype, self.param_dtype, self.exact)
-        values = Backbone(*settings, window=window(self.spec), name="backbone")(images, passing)
+        values = seen(self, images, window(self.spec), how) if values is None else values
         if self.refine is None:
             head = Head(self.spec, self.dtype, self.param_dtype, self.skips, name="head")
             logits = head(values, size if self.pixels else None)
         else:
             logits = self.refined(values, self.refine, size if self.pixels else None)
-        del values[FEATURES]
+        values = {tap: value for tap, value in values.items() if tap != FEATURES}
         return (logits, {**values, "logits": logits}) if taps else logits
 
     def refined(

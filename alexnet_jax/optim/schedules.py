@@ -35,8 +35,8 @@ class Schedule:
     """constant; step (times `factor` at every milestone); or from 1 down to `final` by cosine
     (Loshchilov and Hutter 2017, without restarts), linear or exponential."""
     warmup: Duration = 0
-    """Length of a linear warm-up before the shape (Goyal et al. 2017), such as "5 epochs". Step s
-    of W has the factor (s + 1) / (W + 1): the first step is no idle one, step W is the peak."""
+    """Length of a linear warm-up before the shape (Goyal et al. 2017), such as "5 epochs". Of W
+    steps, step s has the factor (s + 1) / (W + 1): the first is no idle one, step W is the peak."""
     milestones: tuple[Duration, ...] = ()
     """For step, ascending, such as "30 epochs" "60 epochs"."""
     factor: float = 0.1

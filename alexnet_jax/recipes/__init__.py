@@ -17,6 +17,7 @@ NAMES = (
     "detection-folder",
     "street-pose",
     "pose-folder",
+    "street-multi",
 )
 
 

@@ -17,7 +17,7 @@ SIDE = 160  # pixels of a picture: three in a row, and the file stays small
 
 class Example(NamedTuple):
     """An image with truth and answer drawn over it, uint8 [H, W, 3] each; `rank` is "best" or
-    "worst", `said` how good the answer is."""
+    "worst", `said` how good the answer is, `task` whose it is where there are several."""
 
     image: np.ndarray
     truth: np.ndarray
@@ -25,6 +25,7 @@ class Example(NamedTuple):
     rank: str
     said: str
     name: str
+    task: str = ""
 
 
 def per_class_section(
@@ -48,13 +49,20 @@ def per_class_section(
     return section("Class by class", *parts)
 
 
-def examples_section(examples: Sequence[Example], classes: Sequence[str], split: str) -> str:
-    """The best and the worst answers: image, truth and answer in a row; and what colours mean."""
-    parts = [f'<p class="soft">Image, truth, answer. Split: {escape(split)}.</p>\n', _key(classes)]
-    for rank in dict.fromkeys(example.rank for example in examples):
-        parts.append(f'<h3>{escape(rank.capitalize())}</h3>\n<div class="examples">\n')
-        parts += [_figure(example) for example in examples if example.rank == rank]
-        parts.append("</div>\n")
+def examples_section(
+    examples: Sequence[Example], key: Mapping[str, Sequence[str]], split: str
+) -> str:
+    """The best and the worst answers: image, truth and answer in a row; and what colours mean,
+    `key` {task: classes}."""
+    parts = [f'<p class="soft">Image, truth, answer. Split: {escape(split)}.</p>\n']
+    for task, classes in key.items():
+        shown = [example for example in examples if example.task == task]
+        parts.append(_key(classes) if shown else "")
+        for rank in dict.fromkeys(example.rank for example in shown):
+            title = " ".join(filter(None, (task, rank))).capitalize()
+            parts.append(f'<h3>{escape(title)}</h3>\n<div class="examples">\n')
+            parts += [_figure(example) for example in shown if example.rank == rank]
+            parts.append("</div>\n")
     return section("Best and worst answers", *parts)
 
 

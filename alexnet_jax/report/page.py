@@ -48,7 +48,8 @@ class RunSummary:
     {"test": {"loss": .., "top1": .., "correct": .., "count": ..}}; `confusion` int [K, K] (true,
     predicted), `per_class`, `precision_at_recall`, `mistakes` (worst first) and `examples` are
     those of `split`, as the task brings them (tasks/base.py, `findings`); `unit` is what the matrix
-    counts, `metric` the task's main one. `stop_reason` is an early stopping reason, "INTERRUPTED",
+    counts, `metric` the task's main one, `key` {task: classes in the order of their colours}, the
+    task being "" where there is one. `stop_reason` is an early stopping reason, "INTERRUPTED",
     "COMPLETED" (all epochs done), or any text. `conv1` is the first kernel [h, w, 3, n],
     `parameters` the rule table as text. `transfer` is there where the run began with given
     parameters, froze some, or is compared with another.
@@ -74,6 +75,7 @@ class RunSummary:
     per_class: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     precision_at_recall: Mapping[str, Sequence[float] | None] = field(default_factory=dict)
     examples: Sequence[Example] = ()
+    key: Mapping[str, Sequence[str]] = field(default_factory=dict)
     conv1: np.ndarray | None = None
     notes: tuple[str, ...] = ()
     bad_images: tuple[str, ...] = ()
@@ -203,7 +205,7 @@ def _per_class(run: RunSummary) -> str:
 
 
 def _examples(run: RunSummary) -> str:
-    return examples_section(run.examples, run.classes, run.split) if run.examples else ""
+    return examples_section(run.examples, run.key, run.split) if run.examples else ""
 
 
 def _mistakes(run: RunSummary) -> str:
@@ -267,7 +269,7 @@ def _setup(run: RunSummary) -> str:
 
 def _metric(run: RunSummary) -> str:
     """What is drawn next to the loss: the monitored metric, the task's where that is the loss."""
-    name = run.monitor.rpartition("/")[2]
+    name = run.monitor.partition("/")[2]
     return run.metric if name == "loss" else name
 
 
@@ -279,7 +281,7 @@ def _counted(result: Mapping[str, float]) -> tuple[int, int] | None:
 def _show(value: float | None, name: str = "") -> str:
     if value is None:
         return ""
-    if name.startswith(SHARES) and math.isfinite(value):
+    if name.rpartition("/")[2].startswith(SHARES) and math.isfinite(value):
         return f"{100 * value:.2f} %"
     return str(value) if isinstance(value, int) else f"{value:.5g}"
 

@@ -38,13 +38,21 @@ class Task(Protocol):
     Tasks are hashable and hold no arrays.
     """
 
-    name: ClassVar[str]
-    """What the command line and a checkpoint's meta call it."""
-    annotations: ClassVar[tuple[str, ...]]
-    """What the batch carries besides the image: "label", "segmentation", "boxes"
-    (data/loader.py)."""
-    scores: ClassVar[tuple[str, ...]]
-    """Names of what `score` gives: what is no quotient of sums. None, mostly."""
+    @property
+    def name(self) -> str:
+        """What the command line and a checkpoint's meta call it."""
+        ...
+
+    @property
+    def annotations(self) -> tuple[str, ...]:
+        """What the batch carries besides the image: "label", "segmentation", "boxes"
+        (data/loader.py)."""
+        ...
+
+    @property
+    def scores(self) -> tuple[str, ...]:
+        """Names of what `score` gives: what is no quotient of sums. None, mostly."""
+        ...
 
     @property
     def net(self) -> Any:
@@ -56,11 +64,10 @@ class Task(Protocol):
         """(metric, "min" or "max") that early stopping watches by default."""
         ...
 
-    @staticmethod
-    def classes(source: Any) -> tuple[str, ...]:
+    def classes(self, source: Any) -> tuple[str, ...]:
         """The names of what is told apart in a data set (data/sources/base.py).
 
-        Raises ValueError where the set lacks the task's annotations.
+        Asked of the class, too. Raises ValueError where the set lacks the task's annotations.
         """
         ...
 
@@ -71,15 +78,17 @@ class Task(Protocol):
         ...
 
     def weights(self, batch: Batch) -> dict[str, Array]:
-        """{term: weight} of each loss term, from the batch alone."""
+        """{term: weight} of each loss term in what is minimized, from the batch alone."""
         ...
 
     def losses(
         self, params: Any, model_state: Any, batch: Batch, context: Context
     ) -> tuple[Sums, Any, Any]:
-        """({term: (sum, weight)}, outputs, new model_state); weights as `weights` gives them.
+        """({term: (sum, weight)}, outputs, new model_state); weights as `weights` gives them, but
+        for tasks that count more or less than another (multi.py), whose own these are.
 
-        What training minimizes is the sum over terms of sum / weight, both of the global batch.
+        What training minimizes is the sum over terms of sum / weight, that of `weights`, both of
+        the global batch.
         """
         ...
 
@@ -118,19 +127,20 @@ class Task(Protocol):
         Any of `confusion` {"counts": [K][K] (true, predicted), "unit": "examples" by default};
         `per_class` {class: {name: number or None}}; `precision_at_recall` {class: numbers or None},
         evenly from recall 0 to 1; `mistakes`, of classes; `examples` [{"index", "rank": "best" or
-        "worst", "said"}].
+        "worst", "said"}]. Of several tasks also `key`, the classes of each, in the order of their
+        colours; the `classes` of `confusion`; and the `task` of each example.
         """
         ...
 
     def tell(self, answer: Answers, classes: Sequence[str], top: int) -> list[dict[str, Any]]:
         """What `predict` prints of an answer: [{"class", "probability", "share" or "score"}], most
         first; of a box also "category_id" and "bbox" as COCO has them; or [{"joint", "x", "y",
-        "score" where told}]."""
+        "score" where told}]. Of several tasks each has its "task"."""
         ...
 
     def draw(self, image: np.ndarray, answer: Answers) -> dict[str, np.ndarray]:
         """Pictures uint8 [H, W, 3] of an answer over its image: "answer", and "truth" where it is
-        there; none where the answer is words."""
+        there; none where the answer is words. Of several tasks "TASK/answer"."""
         ...
 
 
@@ -149,6 +159,16 @@ class OnNet:
             variables["hyper"] = {"dropout_rate": rate}
         return params, variables
 
+    def terms(self, outputs: Any, batch: Batch, train: bool) -> Sums:
+        """The loss terms of `losses`, of a pass that was made."""
+        raise NotImplementedError
+
+    def losses(
+        self, params: Any, model_state: Any, batch: Batch, context: Context
+    ) -> tuple[Sums, Any, Any]:
+        outputs, model_state = forward(self.net, params, model_state, batch, context)
+        return self.terms(outputs, batch, context.train), outputs, model_state
+
     def score(self, answers: Answers, classes: Sequence[str]) -> dict[str, float]:
         return {}
 
@@ -159,9 +179,10 @@ def valid_rows(batch: Batch) -> Array:
 
 
 def forward(
-    net: Any, params: Any, model_state: Any, batch: Batch, context: Context
+    net: Any, params: Any, model_state: Any, batch: Batch, context: Context, **more: Any
 ) -> tuple[Any, Any]:
-    """A network's (outputs, new model_state) of a batch, in a pass that `context` describes."""
+    """A network's (outputs, new model_state) of a batch, in a pass that `context` describes; `more`
+    goes to the network as it is."""
     logits, updated = net.apply(
         {"params": params, **model_state},
         batch["image"],
@@ -171,7 +192,8 @@ def forward(
         axis_name=context.axis_name,
         frozen=context.frozen,
         rngs=None if context.key is None else {"dropout": context.key},
-        mutable=["batch_stats"] if context.train else [],
+        mutable=["batch_stats", "errors"] if context.train else [],
+        **more,
     )
     return logits, {**model_state, **updated}
 

@@ -13,16 +13,7 @@ import optax
 from jax import Array
 
 from alexnet_jax.models.alexnet import AlexNet
-from alexnet_jax.tasks.base import (
-    Answers,
-    Batch,
-    Context,
-    OnNet,
-    Sums,
-    forward,
-    means,
-    valid_rows,
-)
+from alexnet_jax.tasks.base import Answers, Batch, OnNet, Sums, means, valid_rows
 
 WORST = 24  # mistakes that the report shows
 
@@ -49,23 +40,26 @@ class Classification(OnNet):
     @staticmethod
     def classes(source: Any) -> tuple[str, ...]:
         if not source.classes:
+            others = {
+                "segmentation": source.pixel_classes,
+                "detection": source.box_classes,
+                "pose": source.joints,
+            }
+            learnt = " or ".join(name for name, known in others.items() if known)
             raise ValueError(
                 f"{source.name} has no label for each image, which classification learns; "
-                "try --task segmentation"
+                f"try --task {learnt}"
             )
         return source.classes
 
     def weights(self, batch: Batch) -> dict[str, Array]:
         return {"loss": valid_rows(batch).sum().astype(jnp.float32)}
 
-    def losses(
-        self, params: Any, model_state: Any, batch: Batch, context: Context
-    ) -> tuple[Sums, Array, Any]:
-        logits, model_state = forward(self.net, params, model_state, batch, context)
-        cross_entropy = optax.softmax_cross_entropy(logits, self.target(batch, context.train))
+    def terms(self, outputs: Array, batch: Batch, train: bool) -> Sums:
+        cross_entropy = optax.softmax_cross_entropy(outputs, self.target(batch, train))
         # A row that does not count is dropped, not multiplied by zero: its loss may be infinite.
         total = jnp.where(valid_rows(batch), cross_entropy, 0.0).sum()
-        return {"loss": (total, self.weights(batch)["loss"])}, logits, model_state
+        return {"loss": (total, self.weights(batch)["loss"])}
 
     def target(self, batch: Batch, train: bool) -> Array:
         """The distribution to be learnt, [B, K]; smoothed in training only."""

@@ -18,15 +18,7 @@ from alexnet_jax.average_precision import CONFIDENT, Verdict, judge, mean
 from alexnet_jax.models.detector import FINE, Detector, Maps
 from alexnet_jax.models.fcn import places
 from alexnet_jax.tasks import centers
-from alexnet_jax.tasks.base import (
-    Answers,
-    Batch,
-    Context,
-    OnNet,
-    Sums,
-    forward,
-    valid_rows,
-)
+from alexnet_jax.tasks.base import Answers, Batch, OnNet, Sums, valid_rows
 from alexnet_jax.tasks.palette import outline
 from alexnet_jax.tasks.ranking import best_and_worst
 
@@ -64,9 +56,9 @@ class Detection(OnNet):
     def classes(source: Any) -> tuple[str, ...]:
         if not source.box_classes:
             raise ValueError(
-                f"{source.name} has no boxes, which detection learns: give street/scenes, or a "
+                f"{source.name} has no boxes, which detection learns: give street/scenes, a "
                 "folder in PASCAL VOC's form (Annotations/*.xml, JPEGImages/) or in COCO's "
-                "(annotations/instances_train.json, train/)"
+                "(annotations/instances_train.json, train/), or a prepared set such as voc/2007"
             )
         return source.box_classes
 
@@ -78,17 +70,13 @@ class Detection(OnNet):
         boxes = objects.sum().astype(jnp.float32)
         return {"heat": images.astype(jnp.float32), "size": boxes, "offset": boxes}
 
-    def losses(
-        self, params: Any, model_state: Any, batch: Batch, context: Context
-    ) -> tuple[Sums, Maps, Any]:
-        maps: Maps
-        maps, model_state = forward(self.net, params, model_state, batch, context)
+    def terms(self, outputs: Maps, batch: Batch, train: bool) -> Sums:
         present, valid = _present(batch), valid_rows(batch)
         ignored = _solid(batch) & batch["box_ignore"]
         wanted = centers.targets(
-            batch["boxes"], batch["box_label"], present, ignored, self.at, maps.heat.shape[1:]
+            batch["boxes"], batch["box_label"], present, ignored, self.at, outputs.heat.shape[1:]
         )
-        heat = centers.focal(maps.heat, wanted.heat)
+        heat = centers.focal(outputs.heat, wanted.heat)
         counted = wanted.counted & valid[:, None, None, None]
         weights = self.weights(batch)
 
@@ -98,10 +86,10 @@ class Detection(OnNet):
 
         sums = {
             "heat": jnp.where(counted, heat, 0.0).sum(),
-            "size": SIZE_WEIGHT * distance(maps.size, wanted.size),
-            "offset": distance(maps.offset, wanted.offset),
+            "size": SIZE_WEIGHT * distance(outputs.size, wanted.size),
+            "offset": distance(outputs.offset, wanted.offset),
         }
-        return {name: (total, weights[name]) for name, total in sums.items()}, maps, model_state
+        return {name: (total, weights[name]) for name, total in sums.items()}
 
     @property
     def at(self) -> Any:

@@ -16,6 +16,7 @@ from jax import Array
 
 from alexnet_jax.data.skeleton import JOINTS
 from alexnet_jax.models import fcn
+from alexnet_jax.models.cascade import Cascade
 from alexnet_jax.models.deep_pose import OUTPUTS, DeepPose
 from alexnet_jax.tasks import heat_maps, keypoints
 from alexnet_jax.tasks.base import (
@@ -66,21 +67,19 @@ class Pose(OnNet):
         if not source.joints:
             raise ValueError(
                 f"{source.name} has no joints of one person, which pose learns: give "
-                "street/people, or a folder with joints.mat and images/im0001.jpg ..."
+                "street/people, a folder with joints.mat and images/im0001.jpg ..., or a prepared "
+                "flic/small"
             )
         return source.joints
 
     def weights(self, batch: Batch) -> dict[str, Array]:
         return {"loss": labels(batch)[1].sum().astype(jnp.float32)}
 
-    def losses(
-        self, params: Any, model_state: Any, batch: Batch, context: Context
-    ) -> tuple[Sums, Array, Any]:
-        outputs, model_state = forward(self.net, params, model_state, batch, context)
+    def terms(self, outputs: Array, batch: Batch, train: bool) -> Sums:
         joints, visible = labels(batch)
         errors = self.errors(outputs, joints, batch["image"].shape[1])
         total = jnp.where(visible, errors, 0.0).sum()
-        return {"loss": (total, self.weights(batch)["loss"])}, outputs, model_state
+        return {"loss": (total, self.weights(batch)["loss"])}
 
     def sums(self, outputs: Array, batch: Batch) -> Sums:
         return keypoints.scores(self.decode(outputs)["joints"], *labels(batch))
@@ -149,6 +148,49 @@ class Regression(Pose):
 
 
 @dataclass(frozen=True)
+class Cascaded(Regression):
+    """DeepPose with its later stages (models/cascade.py). The loss is the first stage's; each later
+    one has a term of its own, `stage2` and so on: the squared distance in sides of its square
+    (equation 6), of a joint an example, which is drawn in training; in evaluation it is the mean
+    over joints, in a square of the true torso's size. Examples whose torso is not seen do not count
+    there. Metrics of training are the first stage's."""
+
+    net: Cascade
+
+    def weights(self, batch: Batch) -> dict[str, Array]:
+        examples = (keypoints.torso(*labels(batch)) > 0).sum().astype(jnp.float32)
+        return super().weights(batch) | dict.fromkeys(self.net.later, examples)
+
+    def losses(
+        self, params: Any, model_state: Any, batch: Batch, context: Context
+    ) -> tuple[Sums, Array, Any]:
+        joints, visible = labels(batch)
+        how: dict[str, Any] = {}
+        if context.train:
+            how = {"method": "rehearse", "joints": joints, "visible": visible}
+        outputs, model_state = forward(self.net, params, model_state, batch, context, **how)
+        torso = keypoints.torso(joints, visible)
+        if context.train:
+            outputs, misses = outputs
+            squares = (misses**2).sum(axis=-1)  # [B, refinements]
+        else:
+            side = self.net.box * jnp.where(torso > 0, torso, 1.0)[:, None, None]
+            squares = (keypoints.distances(outputs[:, 1:], joints[:, None]) / side) ** 2
+            seen = jnp.maximum(visible.sum(axis=-1), 1)[:, None]
+            squares = jnp.where(visible[:, None], squares, 0.0).sum(axis=-1) / seen
+        first = self.errors(outputs[:, 0], joints, batch["image"].shape[1])
+        totals = {"loss": jnp.where(visible, first, 0.0).sum()}
+        squares = jnp.where(torso[:, None] > 0, squares, 0.0).sum(axis=0)
+        totals |= dict(zip(self.net.later, squares, strict=True))
+        weights = self.weights(batch)
+        return {name: (totals[name], weights[name]) for name in weights}, outputs, model_state
+
+    def decode(self, outputs: Array) -> dict[str, Array]:
+        """`joints`, the last stage's."""
+        return {"joints": outputs[:, -1]}
+
+
+@dataclass(frozen=True)
 class HeatMaps(Pose):
     """A map of places for each joint (heat_maps.py), by a network that scores places as one for
     segmentation does. `sigma` is the width of what is learnt, in steps of the map."""
@@ -179,7 +221,9 @@ class HeatMaps(Pose):
 
 
 def pose(net: DeepPose | fcn.FCN, sigma: float = 1.0) -> Pose:
-    """The pose task on a network: regression on a DeepPose, heat maps on an FCN."""
+    """The pose task on a network: regression on a DeepPose or Cascade, heat maps on an FCN."""
+    if isinstance(net, Cascade):
+        return Cascaded(net)
     return Regression(net) if isinstance(net, DeepPose) else HeatMaps(net, sigma)
 
 

@@ -19,16 +19,7 @@ from jax import Array
 
 from alexnet_jax.data.window import VOID
 from alexnet_jax.models.fcn import FCN, check_skips
-from alexnet_jax.tasks.base import (
-    Answers,
-    Batch,
-    Context,
-    OnNet,
-    Sums,
-    forward,
-    means,
-    valid_rows,
-)
+from alexnet_jax.tasks.base import Answers, Batch, OnNet, Sums, means, valid_rows
 from alexnet_jax.tasks.palette import paint
 from alexnet_jax.tasks.ranking import best_and_worst
 
@@ -72,8 +63,9 @@ class Segmentation(OnNet):
     def classes(source: Any) -> tuple[str, ...]:
         if not source.pixel_classes:
             raise ValueError(
-                f"{source.name} has no masks, which segmentation learns: give street/scenes, or a "
-                "folder with train/*.jpg, trainannot/*.png and classes.txt"
+                f"{source.name} has no masks, which segmentation learns: give street/scenes, a "
+                "folder with train/*.jpg, trainannot/*.png and classes.txt, the masks of one in "
+                "PASCAL VOC's form (ROOT/SegmentationClass), or a prepared oxford_iiit_pet"
             )
         return source.pixel_classes
 
@@ -87,20 +79,17 @@ class Segmentation(OnNet):
             return counted
         return counted * jnp.asarray(self.class_weights, jnp.float32).at[label].get(mode="clip")
 
-    def losses(
-        self, params: Any, model_state: Any, batch: Batch, context: Context
-    ) -> tuple[Sums, Array, Any]:
-        logits, model_state = forward(self.net, params, model_state, batch, context)
+    def terms(self, outputs: Array, batch: Batch, train: bool) -> Sums:
         label = labels(batch)
         counted = label != VOID
         true = jnp.where(counted, label, 0).astype(jnp.int32)
-        loss = optax.softmax_cross_entropy_with_integer_labels(logits, true)
-        if context.train and self.label_smoothing:
-            uniform = jax.nn.logsumexp(logits, axis=-1) - logits.mean(axis=-1)
+        loss = optax.softmax_cross_entropy_with_integer_labels(outputs, true)
+        if train and self.label_smoothing:
+            uniform = jax.nn.logsumexp(outputs, axis=-1) - outputs.mean(axis=-1)
             loss = (1 - self.label_smoothing) * loss + self.label_smoothing * uniform
         weight = self.pixels(label)
         total = jnp.where(counted, loss * weight, 0.0).sum()
-        return {"loss": (total, weight.sum())}, logits, model_state
+        return {"loss": (total, weight.sum())}
 
     def sums(self, outputs: Array, batch: Batch) -> Sums:
         """`confusion`: (int32 [K, K], true by predicted; number of pixels that count)."""
@@ -153,8 +142,9 @@ class Segmentation(OnNet):
         }
 
     def tell(self, answer: Answers, classes: Sequence[str], top: int) -> list[dict[str, Any]]:
-        """The largest shares of the picture."""
-        shares = np.bincount(answer["mask"].ravel(), minlength=len(classes)) / answer["mask"].size
+        """The largest shares of the picture, void apart."""
+        seen = answer["mask"][answer["mask"] != VOID]
+        shares = np.bincount(seen, minlength=len(classes)) / seen.size
         return [
             {"class": classes[i], "share": float(shares[i])}
             for i in np.argsort(-shares, kind="stable")[:top]

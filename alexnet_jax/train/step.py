@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array, lax
 
+from alexnet_jax.leaves import named_leaves
 from alexnet_jax.optim.rules import merge, split
 from alexnet_jax.tasks.base import Batch, Context, Sums, Task
 from alexnet_jax.train.state import DROPOUT, TrainState, frozen_mask, stream_key
@@ -171,11 +172,11 @@ def _average(ema: Any, params: Any, tx: Any) -> Any:
 
 
 def _frozen_layers(frozen: Any) -> tuple[str, ...]:
-    """Names of the layers all of whose parameters are frozen."""
+    """The layers all of whose parameters are frozen: conv1, head, stage2/backbone/conv1."""
     layers: dict[str, list[bool]] = {}
-    for path, flag in jax.tree_util.tree_leaves_with_path(frozen):
-        if len(path) > 1:
-            layers.setdefault(str(path[-2].key), []).append(flag)
+    for name, flag in named_leaves(frozen):
+        layer = name.removeprefix("backbone/").rpartition("/")[0]
+        layers.setdefault(layer, []).append(flag)
     return tuple(name for name, flags in layers.items() if all(flags))
 
 

@@ -39,6 +39,8 @@ class Weights:
     """What was changed or assumed when the file was read."""
     absent: tuple[str, ...] = ()
     """Layers of the spec that the file does not have: ("fc6", "fc7", "head")."""
+    task: str = "classification"
+    """What it was trained for. Files hold classifiers; what else there is goes with its program."""
 
 
 def of_run(restored: Restored) -> Weights:
@@ -48,9 +50,15 @@ def of_run(restored: Restored) -> Weights:
     """
     if (task := restored.task.name) != "classification":
         raise ValueError(
-            f"{restored.path} was trained for {task}; files of weights and exported programs are "
-            "classifiers. Another run begins with its parameters by --init RUN"
+            f"{restored.path} was trained for {task}; files of weights and ONNX graphs are "
+            "classifiers. export RUN OUT.stablehlo makes a program of it, and another run begins "
+            "with its parameters by --init RUN"
         )
+    return network_of(restored)
+
+
+def network_of(restored: Restored) -> Weights:
+    """The network of a run for whatever task, as `of_run` gives a classifier's."""
     state = restored.state
     params = state.params if state.ema is None else state.ema
     return Weights(
@@ -59,6 +67,7 @@ def of_run(restored: Restored) -> Weights:
         preprocessing=restored.preprocessing.to_json(),
         batch_stats=_as_float32(state.model_state.get("batch_stats", {})),
         classes=restored.classes,
+        task=restored.task.name,
     )
 
 

@@ -40,6 +40,7 @@ def describe(weights: Weights) -> str:
             "classes": weights.classes,
             "notes": weights.notes,
             "absent": weights.absent,
+            "task": weights.task,
         }
     )
 
@@ -50,6 +51,11 @@ def parse(text: str) -> dict[str, Any]:
         about = json.loads(text)
         if about["format"] > FORMAT:
             raise ValueError(f"format {about['format']} is newer than {FORMAT}: update alexnet_jax")
+        if (task := about.get("task", "classification")) != "classification":
+            raise ValueError(
+                f"it holds the parameters of a program for {task}, and files of weights are "
+                "classifiers; a run begins with another's parameters by --init RUN"
+            )
         if about["preprocessing"] is not None:
             Preprocessing.from_json(about["preprocessing"])
         lists = {name: tuple(about[name]) for name in ("classes", "notes", "absent")}

@@ -4,14 +4,75 @@ from __future__ import annotations
 
 import re
 import sys
+from functools import partial
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.export.stablehlo import PLATFORMS, load, program, write_stablehlo
+from alexnet_jax.models.deep_pose import DeepPose
+from alexnet_jax.models.detector import Detector, without_dense
+from alexnet_jax.models.fcn import FCN
 from alexnet_jax.models.spec import spec
+from alexnet_jax.tasks.detection import detection
+from alexnet_jax.tasks.pose import pose
+from alexnet_jax.tasks.segmentation import segmentation
+from alexnet_jax.train.canvas import predict_canvas
+from alexnet_jax.train.state import TrainState
+from alexnet_jax.weights import Weights, read
 
 NARROW = {"num_classes": 5, "width": 1 / 8, "dense": (128, 64)}
+
+
+SHORT = {"width": 1 / 8, "image_size": 40}
+TASKS = {
+    "detection": lambda: detection(Detector(without_dense(spec("small", num_classes=3, **SHORT)))),
+    "segmentation": lambda: segmentation(
+        FCN(spec("small", num_classes=4, **SHORT), skips=("conv2", "conv1"), refine=8)
+    ),
+    "heat maps": lambda: pose(
+        FCN(spec("small", num_classes=14, **SHORT), skips=("pool1",), pixels=False)
+    ),
+    "regression": lambda: pose(DeepPose(spec("small", num_classes=28, **SHORT))),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_tasks_program_answers_as_predict_does(name, he_kernels, tmp_path):
+    """Crop and normalization inside, for any batch; parameters as spread as after training."""
+    task, p = TASKS[name](), Preprocessing(44, 40, (120.0, 110.0, 100.0), (60.0, 50.0, 70.0))
+    shapes, _ = jax.eval_shape(lambda: task.init(jax.random.key(0), (40, 40, 3)))
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(
+        lambda x: x if isinstance(x, np.ndarray) else rng.uniform(-0.5, 0.5, x.shape),
+        he_kernels(shapes),
+    )
+    params = jax.tree.map(np.float32, params)
+    if name == "detection":
+        params["boxes"]["size"]["bias"] += 4  # of the map's steps: most boxes have an area
+    weights = Weights(task.net.spec, params, p.to_json(), task=task.name)
+    write_stablehlo(weights, tmp_path / "net.stablehlo", task)
+    assert set(re.findall(r"custom_call @(\w+)", program(weights, task).mlir_module())) <= {
+        "shape_assertion"
+    }
+    call = load(tmp_path / "net.stablehlo")
+    state = TrainState(jnp.int32(0), params, {}, None, None, jnp.uint32(0))
+    step = jax.jit(partial(predict_canvas, task=task, preprocessing=p))
+    for batch in (1, 3):
+        images = np.random.default_rng(batch).integers(0, 256, (batch, 44, 44, 3), dtype=np.uint8)
+        got, expected = call(images), jax.device_get(step(state, {"image": images}))
+        assert got.keys() == expected.keys()
+        for key, values in expected.items():
+            assert got[key].dtype == values.dtype and np.ptp(values.astype(float)) > 0.1
+            if values.dtype == np.float32:  # pixels up to 40, or probabilities
+                np.testing.assert_allclose(got[key], values, atol=1e-5, rtol=1e-5, err_msg=key)
+            else:  # near a tie, rounding decides
+                assert (got[key] != values).mean() < 1e-3, key
+    with pytest.raises(ValueError, match=rf"holds the parameters of a program for {task.name}"):
+        read(tmp_path / "net.npz")
 
 
 @pytest.fixture(scope="module")

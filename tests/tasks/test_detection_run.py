@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alexnet_jax.data.letterbox import boxes_back, letterbox
+from alexnet_jax.export.stablehlo import load as exported
 from alexnet_jax.models.spec import spec
 from alexnet_jax.restored import initial_state, load
 
@@ -101,6 +103,26 @@ def test_evaluate_says_what_the_run_found(told, finished):
     for name in ("ap50", "ap", "loss", "objects"):
         assert float(printed[name]) == results["splits"]["test"][name]
     assert int(printed["objects"]) == 5 and float(printed["ap50"]) > 0.5
+
+
+def test_exported_it_answers_as_predict_does(told, finished):
+    """Size and canvas are one, so the program's boxes are in pixels of the letterboxed picture."""
+    status, text = told("export run finds.stablehlo")
+    assert status == 0, text
+    said = json.loads(
+        told("predict run pictures/JPEGImages/13.png --format json --out exported")[1]
+    )
+    with Image.open("pictures/JPEGImages/13.png") as image:
+        picture = np.asarray(image.convert("RGB"))
+    answer = {k: v[0] for k, v in exported("finds.stablehlo")(letterbox(picture, 40)[None]).items()}
+    boxes = boxes_back(answer["boxes"], picture.shape[:2], 40)
+    for one in (said[0], said[1]):
+        row = np.flatnonzero(np.isclose(answer["score"], one["score"], atol=1e-5))[0]
+        y0, x0, y1, x1 = boxes[row]
+        np.testing.assert_allclose(one["bbox"], [x0, y0, x1 - x0, y1 - y0], atol=6e-3)  # rounded
+        assert answer["box_label"][row] + 1 == one["category_id"]
+    card = Path("README.md").read_text(encoding="utf-8")
+    assert "pipeline_tag: object-detection" in card and "the long side scaled to 40" in card
 
 
 def test_predict_gives_cocos_results_in_the_photographs_pixels(told, finished):

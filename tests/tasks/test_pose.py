@@ -11,10 +11,12 @@ import pytest
 
 from alexnet_jax.data.skeleton import JOINTS
 from alexnet_jax.models.alexnet import AlexNet
+from alexnet_jax.models.cascade import Cascade
 from alexnet_jax.models.deep_pose import DeepPose
 from alexnet_jax.models.fcn import FCN
 from alexnet_jax.models.spec import Conv, Spec
 from alexnet_jax.optim.chain import optimizer
+from alexnet_jax.optim.rules import Rules
 from alexnet_jax.tasks.base import Context
 from alexnet_jax.tasks.pose import pose
 from alexnet_jax.train import parallel
@@ -37,7 +39,12 @@ SPEC = Spec(
 )
 REGRESSION = pose(DeepPose(replace(SPEC, num_classes=28), exact=True))
 HEATMAP = pose(FCN(SPEC, exact=True, skips=("pool1",), pixels=False))
-BOTH = pytest.mark.parametrize("task", [REGRESSION, HEATMAP], ids=["regression", "heatmap"])
+# Kernels small at first, so that squares around the first joints do not miss the image.
+SMALL = replace(REGRESSION.net.spec, kernel_init="gaussian_2012")
+CASCADE = pose(Cascade(SMALL, exact=True, refinements=2, box=4.0))
+ALL = pytest.mark.parametrize(
+    "task", [REGRESSION, HEATMAP, CASCADE], ids=["regression", "heatmap", "cascade"]
+)
 VALID = np.array([1, 1, 1, 0, 1, 1, 0, 1], bool)
 VISIBLE = RNG.random((8, 1, 14)) < 0.7
 VISIBLE[4] = False  # nobody
@@ -72,6 +79,58 @@ def test_a_regression_is_the_classifier_in_parts_of_the_image():
     assert float(total) == pytest.approx(square[COUNTED].sum(), rel=1e-4)
 
 
+def test_stages_have_terms_of_their_own_in_torsos_of_the_truth():
+    """In evaluation the mean over an example's joints, of examples whose torso is seen."""
+    params, model_state = CASCADE.init(jax.random.key(0), (SIZE, SIZE, 3))
+    for stage in CASCADE.net.later:
+        params[stage]["head"]["bias"] = RNG.normal(size=28).astype(np.float32) / 8
+    terms, outputs, _ = CASCADE.losses(params, model_state, BATCH, Context())
+    told = np.asarray(CASCADE.net.apply({"params": params}, BATCH["image"]))
+    assert told.shape == (8, 3, 14, 2)
+    np.testing.assert_array_equal(CASCADE.decode(outputs)["joints"], told[:, 2])
+    true = BATCH["joints"][:, 0].astype(float)
+    expected, judged = np.zeros(2), 0
+    for row, seen in enumerate(COUNTED):
+        pairs = [(a, b) for a, b in ((8, 3), (9, 2)) if seen[a] and seen[b]]
+        if pairs:
+            torso = max(np.hypot(*(true[row, a] - true[row, b])) for a, b in pairs)
+            away = (told[row, 1:] - true[row])[:, seen] / (4 * torso)
+            expected += (away**2).sum(axis=-1).mean(axis=-1)
+            judged += 1
+    assert 0 < judged < 7
+    for stage, total in zip(CASCADE.net.later, expected, strict=True):
+        assert float(terms[stage][0]) == pytest.approx(total, rel=1e-3)
+        assert terms[stage][1] == CASCADE.weights(BATCH)[stage] == judged
+    context = Context(train=True, key=jax.random.key(0))
+    learnt, outputs, state = CASCADE.losses(params, model_state, BATCH, context)
+    assert {k: float(w) for k, (_, w) in learnt.items()} == {
+        "loss": COUNTED.sum(), "stage2": judged, "stage3": judged
+    }  # fmt: skip
+    np.testing.assert_array_equal(state["errors"]["errors2"]["count"][:, 0], [
+        sum(1 for row in range(8) if COUNTED[row, j] and any(
+            COUNTED[row, a] and COUNTED[row, b] for a, b in ((8, 3), (9, 2))
+        )) for j in range(14)
+    ])  # fmt: skip
+    assert state["errors"]["errors3"]["count"].sum() == judged
+
+
+def test_what_is_frozen_of_a_stage_keeps_its_statistics():
+    convs = tuple(replace(conv, then=("normalization", *conv.then)) for conv in SPEC.convs)
+    spec = replace(SMALL, normalization="batch", convs=convs)
+    task = pose(Cascade(spec, exact=True, box=4.0))
+    for rules, still in (("^backbone/", "backbone"), ("^stage2/backbone/", "stage2")):
+        tx = optimizer("sgd", learning_rate=0.05, rules=Rules(((rules, {"frozen": True}),)))
+        state = init_state(seed=0, task=task, tx=tx, image_shape=(SIZE, SIZE, 3))
+        after, _ = jax.jit(partial(train_step, task=task, tx=tx))(state, BATCH)
+        for part in ("backbone", "stage2"):
+            stats = [s.model_state["batch_stats"][part] for s in (state, after)]
+            same = [
+                np.array_equal(a, b)
+                for a, b in zip(*(jax.tree.leaves(tree) for tree in stats), strict=True)
+            ]
+            assert all(same) if part == still else not any(same)
+
+
 def test_at_the_start_every_place_is_as_likely():
     """The loss is then the logarithm of the number of places less the entropy of a Gaussian."""
     params, model_state = HEATMAP.init(jax.random.key(0), (SIZE, SIZE, 3))
@@ -87,11 +146,12 @@ def test_at_the_start_every_place_is_as_likely():
     assert float(total) == pytest.approx(expected, rel=1e-5)
 
 
-@BOTH
+@ALL
 def test_what_is_not_visible_changes_neither_loss_nor_gradient_nor_metrics(task):
     state = trained(task)
     other = {**BATCH, "joints": np.where(COUNTED[:, None, :, None], BATCH["joints"], np.nan)}
-    context = Context(train=True, frozen=("fc3",))  # without dropout
+    still = ("fc3", "stage2/backbone/fc3", "stage3/backbone/fc3")  # without dropout
+    context = Context(train=True, key=jax.random.key(0), frozen=still)
 
     def loss(params, batch):
         return task.losses(params, {}, batch, context)[0]["loss"][0]
@@ -102,12 +162,13 @@ def test_what_is_not_visible_changes_neither_loss_nor_gradient_nor_metrics(task)
     sums = [evaluate(step, state, [b]) for b in (BATCH, other)]
     assert sums[0] == sums[1]
     assert task.counts(sums[0]) == {"joints": COUNTED.sum()}
+    later = task.net.later if task is CASCADE else ()
     assert set(task.metrics(sums[0])) == {
-        "loss", "mean_error", "pck", "pckh", "pdj_0.1", "pdj_0.5", "pcp"
+        "loss", "mean_error", "pck", "pckh", "pdj_0.1", "pdj_0.5", "pcp", *later
     }  # fmt: skip
 
 
-@BOTH
+@ALL
 def test_one_device_or_many_take_the_same_step(task):
     """The per-device form, whose shards hold unequal numbers of joints that count, some none."""
     tx = optimizer("sgd", learning_rate=0.02, momentum=0.9, l2=1e-3)

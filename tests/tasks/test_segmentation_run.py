@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from alexnet_jax.data.decode import canvas as canvas_of
 from alexnet_jax.data.decode import canvas_mask
 from alexnet_jax.data.preprocess import Preprocessing, center_crop
+from alexnet_jax.export.stablehlo import load as exported
 from alexnet_jax.models.spec import spec
 from alexnet_jax.predict import lay_back
 from alexnet_jax.restored import initial_state, load
@@ -123,6 +125,24 @@ def test_predict_prints_shares_and_paths(told, finished):
     assert status == 1 and "would both be drawn as shown/0_predicted_mask.png" in text
 
 
+def test_exported_it_answers_as_predict_does(told, finished):
+    status, text = told("export run segments.stablehlo")
+    assert status == 0, text
+    assert told("predict run pictures/test/1.png --out exported")[0] == 0
+    with (
+        Image.open("pictures/test/1.png") as image,
+        Image.open("exported/1_predicted_mask.png") as drawn,
+    ):
+        canvas = canvas_of(np.asarray(image.convert("RGB")), 40)
+        expected = np.asarray(drawn)
+    mask = exported("segments.stablehlo")(canvas[None])["mask"][0]
+    assert (lay_back(mask, expected.shape, load("run").preprocessing) != expected).mean() < 1e-3
+    card = Path("README.md").read_text(encoding="utf-8")
+    assert "pipeline_tag: image-segmentation" in card and "`mask`, uint8 [1, 36, 36]" in card
+    results = json.loads(Path("run/results.json").read_text())
+    assert f" {results['splits']['test']['mean_iou']:.5g} |" in card and "mean_iou" in card
+
+
 def test_the_report_shows_answers_beside_the_truth(finished):
     run, _ = finished
     document = (run / "report.html").read_text(encoding="utf-8")
@@ -142,7 +162,8 @@ def test_what_is_for_classifiers_is_refused_in_words(told, finished):
     for line, said in (
         ("evaluate run --views 10", "ten views are averaged for classification"),
         ("convert run out.npz", "was trained for segmentation"),
-        ("export run out.onnx", "was trained for segmentation"),
+        ("export run out.onnx", "was trained for segmentation; files of weights and ONNX graphs "
+         "are classifiers. export RUN OUT.stablehlo"),
         ("probe run --data pictures", "no label for each image"),
         ("train folder --task segmentation --data pictures --input.crop-files --augment.crop "
          "resized --spec small --run-dir no", "input.crop_files goes with classification"),

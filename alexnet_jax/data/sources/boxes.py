@@ -53,16 +53,30 @@ class BoxSplit:
                 f"{image.shape[1]} x {image.shape[0]} as a viewer shows it: its boxes may lie "
                 "elsewhere"
             )
-        label = [self.classes.index(kind) for kind in said.names]
-        return {
-            "image": image,
-            "boxes": said.boxes,
-            "box_label": np.array(label, np.int32),
-            "box_ignore": said.ignored,
-        }
+        return example(image, said, self.classes)
 
     def name(self, index: int) -> str:
         return str(self.files[index])
+
+
+def example(image: np.ndarray, said: Annotation, classes: tuple[str, ...]) -> dict[str, Any]:
+    """An image uint8 [H, W, 3] and its boxes as a split hands them out (base.py)."""
+    return {
+        "image": image,
+        "boxes": said.boxes,
+        "box_label": np.array([classes.index(kind) for kind in said.names], np.int32),
+        "box_ignore": said.ignored,
+    }
+
+
+def counted_from_one(
+    ymin: float, xmin: float, ymax: float, xmax: float
+) -> tuple[float, float, float, float]:
+    """A box as PASCAL VOC's tools write it, from edge to edge: pixels count from 1 there, and the
+    last ones are inside it."""
+    if (ymin, xmin) == (ymax, xmax):  # what tools write that count from 0 when nothing was drawn
+        return ymin, xmin, ymin, xmin
+    return ymin - 1, xmin - 1, ymax, xmax
 
 
 def annotation(shape: tuple[int, int], objects: Sequence[Found]) -> Annotation:

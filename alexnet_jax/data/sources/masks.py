@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,27 +32,50 @@ IGNORED = re.compile(r"(.*\S)\s*\((ignore|ignored|void)\)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class MaskSplit:
-    """Images and masks below a folder, read when asked for. `to_class` uint8 [256] is what a
-    value of a mask becomes; `known` bool [256] which may occur."""
+class Values:
+    """What the values of masks mean: `to_class` uint8 [256] is what each becomes, `VOID` where it
+    does not count; `known` bool [256] which may occur."""
 
-    pairs: tuple[tuple[Path, Path], ...]
     to_class: np.ndarray
     known: np.ndarray
+
+    def read(self, data: bytes, name: str) -> np.ndarray:
+        """The classes of a mask's pixels, uint8 [H, W]. Raises BadImage as `decode_indices` does,
+        and for a value that may not occur."""
+        values = decode_indices(data, name)
+        if not self.known[values].all():
+            wrong = np.unique(values[~self.known[values]])
+            expected = ", ".join(map(str, np.flatnonzero(self.known)))
+            raise BadImage(
+                f"{name}: segmentation has the value {wrong[0]}, which is none of {expected}"
+                f" ({len(wrong)} such values in all)"
+            )
+        return self.to_class[values]
+
+
+def values_of(classes: Sequence[int], void: Sequence[int] = (VOID,)) -> Values:
+    """Of masks in which class k has the value `classes[k]`, and what does not count those in
+    `void`."""
+    to_class, known = np.full(256, VOID, np.uint8), np.zeros(256, bool)
+    to_class[list(classes)] = range(len(classes))
+    known[[*classes, *void]] = True
+    return Values(to_class, known)
+
+
+@dataclass(frozen=True)
+class MaskSplit:
+    """Images and masks below a folder, read when asked for."""
+
+    pairs: tuple[tuple[Path, Path], ...]
+    values: Values
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         image, mask = self.pairs[index]
-        values = decode_indices(mask.read_bytes(), str(mask))
-        if not self.known[values].all():
-            wrong = np.unique(values[~self.known[values]])
-            raise BadImage(
-                f"{mask}: segmentation has the value {wrong[0]}, which {CLASSES} does not name"
-                f" ({len(wrong)} such values in all)"
-            )
-        return {"image": image.read_bytes(), "segmentation": self.to_class[values]}
+        said = self.values.read(mask.read_bytes(), str(mask))
+        return {"image": image.read_bytes(), "segmentation": said}
 
     def name(self, index: int) -> str:
         return str(self.pairs[index][0])
@@ -80,7 +104,7 @@ def from_mask_folder(
     if not (root / CLASSES).is_file():
         raise FileNotFoundError(f"{root} has no {CLASSES}, a line a class; {LAYOUT}")
     text = (root / CLASSES).read_text(encoding="utf-8")
-    names, to_class, known = read_classes(text, str(root / CLASSES))
+    names, *meaning = read_classes(text, str(root / CLASSES))
     digest, notes = hashlib.sha256(text.encode()), []
     splits: dict[str, Split] = {}
     for folder in sorted(p for p in root.iterdir() if p.is_dir() and p.name in SPLIT_NAMES):
@@ -92,7 +116,7 @@ def from_mask_folder(
             for file in files:
                 name = f"{split}/{file.parent.name}/{file.name}"
                 digest.update(b"%s\0%d\n" % (os.fsencode(name), file.stat().st_size))
-        splits[split] = MaskSplit(pairs, to_class, known)
+        splits[split] = MaskSplit(pairs, Values(*meaning))
         if unused:
             notes.append(f"masks without an image in {folder.name}{SUFFIX}: {unused}")
     if "train" not in splits:

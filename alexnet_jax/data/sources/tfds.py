@@ -1,4 +1,4 @@
-"""Any prepared classification set of tensorflow-datasets as a source, read without TensorFlow.
+"""A prepared set of tensorflow-datasets as a source, read without TensorFlow.
 
 The set must lie on disk as array_record; `scripts/prepare_dataset NAME` makes it so, once.
 """
@@ -13,33 +13,37 @@ from typing import Any
 
 import numpy as np
 
-from alexnet_jax.data.sources.base import Source, Split, completed
+from alexnet_jax.data.sources.base import Source, completed
+from alexnet_jax.data.sources.tfds_features import Annotation, Labels, annotated
 
 DEFAULT_DIR = os.path.join("~", "tensorflow_datasets")
 SPLITS = ("train", "validation", "test")
+FIRST = 100  # records that tell whether a test split's annotations are kept secret
 
 
 class TfdsSplit:
-    """The records of one split, images left encoded."""
+    """The records of one split and what is annotated in them, decoded when asked for."""
 
-    def __init__(self, records: Any, classes: tuple[str, ...], title: str):
-        self.records, self.classes, self.title = records, classes, title
+    def __init__(self, records: Any, annotations: tuple[Annotation, ...], title: str):
+        self.records, self.annotations, self.title = records, annotations, title
 
     def __len__(self) -> int:
         return len(self.records)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        record = self.records[index]
-        label = int(record["label"])
-        if not 0 <= label < len(self.classes):
-            raise ValueError(
-                f"label {label} of {self.name(index)} is out of range for "
-                f"{len(self.classes)} classes"
-            )
-        return {"image": record["image"], "label": label}
+        record, name = self.records[index], self.name(index)
+        example = {"image": record["image"]}
+        for annotation in self.annotations:
+            example |= annotation.read(record, name)
+        return example
 
     def name(self, index: int) -> str:
         return f"{self.title}[{index}]"
+
+    def untold(self) -> list[str]:
+        """The annotations of which the first records say nothing."""
+        first = [self.records[index] for index in range(min(len(self), FIRST))]
+        return [one.what for one in self.annotations if not any(map(one.told, first))]
 
 
 def from_tfds(
@@ -51,79 +55,96 @@ def from_tfds(
 ) -> Source:
     """The prepared set `name`, `name/config` or `name:version`, found without the network.
 
-    Its own splits are kept: "validation" serves for stopping, and its figures stand in for a
-    missing "test", as they do in what is published on such sets; a test split without labels is
-    left out. The notes say so. The fingerprint covers name, version, classes, and the names and
-    sizes of the record files.
+    What its examples have is recognized by the set's features (tfds_features.py): labels, boxes,
+    masks and joints. Its own splits are kept: "validation" serves for stopping, and its figures
+    stand in for a missing "test", as they do in what is published on such sets; a test split whose
+    labels or boxes are kept secret is left out. The notes say so. The fingerprint covers name,
+    version, classes, and the names and sizes of the record files.
 
     Args:
         data_dir: where prepared sets lie; None: TFDS_DATA_DIR, else ~/tensorflow_datasets.
-        fraction, seed: without a validation split so much of train is held out, class by class.
+        fraction, seed: without a validation split so much of train is held out, class by class
+            where images have labels.
 
     Raises:
         FileNotFoundError: the set is not prepared; the message is the command to run.
-        ValueError: the set has no features `image` and `label`, or no train split.
+        ValueError: the set has no images, nothing is annotated that can be read, or there is no
+            train split.
     """
     folder = os.fspath(data_dir or os.environ.get("TFDS_DATA_DIR") or DEFAULT_DIR)
     builder = _prepared(name, os.path.expanduser(folder))
     import tensorflow_datasets as tfds
 
     features = dict(builder.info.features.items())
-    labels = features.get("label")
-    if not isinstance(features.get("image"), tfds.features.Image) or not isinstance(
-        labels, tfds.features.ClassLabel
-    ):
+    found = annotated(builder.name, features)
+    if not found:
         raise ValueError(
-            f"{name} is not a classification set: expected the features image and label, "
+            f"{name} has nothing that can be learnt: expected the features image and label, or "
+            "objects with bbox and label, or masks as oxford_iiit_pet's, or joints as flic's; "
             f"it has {', '.join(sorted(features))}"
         )
-    classes = tuple(labels.int2str(number) for number in range(labels.num_classes))
     encoded = {
         key: tfds.decode.SkipDecoding()
         for key, feature in features.items()
         if isinstance(feature, tfds.features.Image)
     }
     sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
-    splits: dict[str, Split] = {}
-    notes = []
-    for split in SPLITS:
-        if not sizes.get(split):
-            continue
-        records = _records(builder, split, encoded)
-        if split == "test" and int(records[0]["label"]) < 0:
-            notes.append("the set's test split has no labels and is left out")
-        else:
-            splits[split] = TfdsSplit(records, classes, f"{name} {split}")
-    if "train" not in splits:
+    read = {
+        split: TfdsSplit(_records(builder, split, encoded), found, f"{name} {split}")
+        for split in SPLITS
+        if sizes.get(split)
+    }
+    if "train" not in read:
         raise ValueError(f"{name} has no train split; it has {', '.join(sizes) or 'none at all'}")
-    train, labels = splits["train"], None
-    if "validation" not in splits:  # reading them all takes its time
-        labels = np.array([train[index]["label"] for index in range(len(train))])
-    splits, missing = completed(splits, labels, fraction, seed)
+    notes = []
+    if "test" in read and (secret := read["test"].untold()):
+        notes.append(f"the set's test split has no {' and no '.join(secret)} and is left out")
+        del read["test"]
+    splits, missing = completed(read, _labels(read), fraction, seed)
     notes += missing
     unused = [f"{split} ({count})" for split, count in sizes.items() if split not in SPLITS]
     if unused:
         notes.append(f"splits not used: {', '.join(unused)}")
+    names = {"classes": ()} | {one.of: one.names for one in found}
     version = str(builder.info.version)
-    return Source(name, version, _fingerprint(builder, classes), classes, splits, tuple(notes))
+    return Source(
+        name,
+        version,
+        _fingerprint(builder, found[0].names),
+        splits=splits,
+        notes=tuple(notes),
+        **names,
+    )
+
+
+def _labels(read: dict[str, TfdsSplit]) -> np.ndarray | None:
+    """The labels of train where it is to be held out by them; reading all takes its time."""
+    train = read["train"]
+    labels = next((one for one in train.annotations if isinstance(one, Labels)), None)
+    if labels is None or "validation" in read:
+        return None
+    said = (labels.read(train.records[i], train.name(i)) for i in range(len(train)))
+    return np.array([one["label"] for one in said])
 
 
 def _prepared(name: str, data_dir: str) -> Any:
-    """The builder of a set that lies on disk.
+    """The builder of a set that lies on disk, read from its files alone.
 
-    The folder is looked for first: importing the library takes up to seconds, and the code of some
-    sets asks for TensorFlow merely to say what it would prepare.
+    The code that prepares a set is not asked, since that of some (coco) needs TensorFlow merely to
+    say what it would prepare. The folder is looked for first, since importing the library takes up
+    to seconds.
     """
     if os.path.isdir(os.path.join(data_dir, re.split("[/:]", name)[0])):
-        import tensorflow_datasets as tfds
+        from tensorflow_datasets.core.read_only_builder import builder_from_files
+        from tensorflow_datasets.core.registered import DatasetNotFoundError
 
         try:
-            builder = tfds.builder(name, data_dir=data_dir)
-        except Exception as error:  # no such config or version, an impossible name
+            return builder_from_files(name, data_dir=data_dir)
+        except DatasetNotFoundError:
+            pass  # nor this config or version
+        except Exception as error:  # an impossible name, damaged files
             reason = " ".join(str(error).split())
             raise ValueError(f"{name} in {data_dir}: {reason[:300]}") from None
-        if os.path.isfile(os.path.join(builder.data_path, "dataset_info.json")):
-            return builder
     raise FileNotFoundError(
         f"{name} is not prepared in {data_dir}; "
         f"run: scripts/prepare_dataset {name} --data-dir {shlex.quote(data_dir)}"

@@ -18,7 +18,13 @@ from typing import Any
 from xml.etree import ElementTree
 
 from alexnet_jax.data.sources.base import Source
-from alexnet_jax.data.sources.boxes import Annotation, Found, annotation, box_source
+from alexnet_jax.data.sources.boxes import (
+    Annotation,
+    Found,
+    annotation,
+    box_source,
+    counted_from_one,
+)
 from alexnet_jax.data.sources.folder import SPLIT_NAMES, images_in
 
 CLASSES = "classes.txt"
@@ -53,7 +59,7 @@ def from_voc(path: str | os.PathLike[str], *, fraction: float = 0.1, seed: int =
     images = {file.stem: file for file in images_in(root / "JPEGImages")}
     digest = hashlib.sha256()
     read: dict[str, tuple[tuple[Path, ...], tuple[Annotation, ...]]] = {}
-    for split, ids in _lists(root).items():
+    for split, ids in id_lists(root, "Main", "Annotations/*.xml", LAYOUT).items():
         files, found = [], []
         for name in ids:
             file = root / "Annotations" / f"{name}.xml"
@@ -100,9 +106,8 @@ def parse(data: bytes, name: str) -> Annotation:
                 f"{where} ({kind}): bndbox runs from x {x0:g}, y {y0:g} to x {x1:g}, y {y1:g}; "
                 "expected xmin below xmax and ymin below ymax"
             )
-        # One pixel wide and high is what tools write that count from 0 when nothing was drawn.
-        box = (y0, x0, y0, x0) if (y0, x0) == (y1, x1) else (y0 - 1, x0 - 1, y1, x1)
         difficult = (item.findtext("difficult") or "0").strip() == "1"
+        box = counted_from_one(y0, x0, y1, x1)
         objects.append(Found(kind, box, difficult, f"{where}: bndbox"))
     return annotation((height, width), objects)
 
@@ -119,9 +124,14 @@ def _number(tree: Any, field: str, where: str) -> float:
     return value
 
 
-def _lists(root: Path) -> dict[str, list[str]]:
-    """The IDs of each split."""
-    folder, found = root / "ImageSets" / "Main", {}
+def id_lists(root: Path, kind: str, files: str, layout: str) -> dict[str, list[str]]:
+    """The IDs of each split, by the lists in ImageSets/`kind`; without any, those of all `files`
+    are for training.
+
+    Raises FileNotFoundError, which ends with `layout`, where nothing is for training; ValueError
+    for two lists of a split, or an empty one.
+    """
+    folder, found = root / "ImageSets" / kind, {}
     for file in sorted(folder.glob("*.txt")):
         if split := SPLIT_NAMES.get(file.stem):
             if split in found:
@@ -131,22 +141,27 @@ def _lists(root: Path) -> dict[str, list[str]]:
             if not found[split]:
                 raise ValueError(f"{file} lists no image")
     if not found:
-        found["train"] = sorted(file.stem for file in (root / "Annotations").glob("*.xml"))
+        found["train"] = sorted(file.stem for file in root.glob(files))
     if not found.get("train"):
-        raise FileNotFoundError(f"{root} has no list ImageSets/Main/train.txt; {LAYOUT}")
+        raise FileNotFoundError(f"{root} has no list ImageSets/{kind}/train.txt; {layout}")
     return found
+
+
+def listed_classes(root: Path) -> tuple[str, ...] | None:
+    """The names in classes.txt, a line each; None where there is no such file."""
+    file = root / CLASSES
+    if not file.is_file():
+        return None
+    lines = file.read_text(encoding="utf-8").splitlines()
+    return tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
 
 
 def _classes(root: Path, read: dict[str, Any]) -> tuple[str, ...]:
     """The names in classes.txt, or those of train; raises ValueError for any other."""
-    file = root / CLASSES
-    if file.is_file():
-        lines = file.read_text(encoding="utf-8").splitlines()
-        known = tuple(dict.fromkeys(line.strip() for line in lines if line.strip()))
-        source = str(file)
-    else:
-        known = tuple(sorted({name for said in read["train"][1] for name in said.names}))
-        source = "train"
+    known, source = listed_classes(root), str(root / CLASSES)
+    if known is None:
+        named = {name for said in read["train"][1] for name in said.names}
+        known, source = tuple(sorted(named)), "train"
     if not known:
         raise ValueError(f"{root}: {source} has no class; annotations of train have no objects")
     for image, said in (pair for found in read.values() for pair in zip(*found, strict=True)):
