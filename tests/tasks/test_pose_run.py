@@ -69,7 +69,10 @@ HEADS = {
 }
 
 
-@pytest.fixture(scope="module", params=list(HEADS))
+LONG = pytest.param("cascade", marks=pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", params=["heatmap", "regression", LONG])
 def finished(request, told):
     status, text = told(f"{OPTIONS} {HEADS[request.param]} --run-dir {request.param}")
     assert status == 0, text
