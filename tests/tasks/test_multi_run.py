@@ -21,6 +21,8 @@ from alexnet_jax.models.spec import spec
 from alexnet_jax.restored import initial_state, load
 
 SPEC = spec("small", num_classes=3, width=0.25)
+pytestmark = pytest.mark.slow  # tasks/test_multi.py holds the task itself to its parts
+
 OPTIONS = (
     "train street-multi --model.width 0.25 --model.normalization none --model.kernel-init zeros "
     "--segmentation.refine 8 --input.size 40 --batch-size 4 --init given.npz --run.precision exact "
@@ -71,7 +73,6 @@ def test_it_learns_both_and_tells_the_weighted_loss(told, finished, rows_of):
     assert last["validation/segmentation/pixels"] == 4 * 40 * 40
 
 
-@pytest.mark.slow
 def test_killed_half_way_it_ends_in_the_same_bits(told, kill, finished, rows_of):
     """Three batches an epoch; after two epochs, step 6, it is judged and saved."""
     kill(f"{OPTIONS} --epochs 4 --run-dir again", 9)
