@@ -120,8 +120,8 @@ def hold_out(
 def completed(
     splits: Mapping[str, Split], labels: np.ndarray | None, fraction: float, seed: int
 ) -> tuple[dict[str, Split], list[str]]:
-    """A source's splits, validation held out of train where there is none, and what its notes tell
-    of that. Arguments and errors as `hold_out` has them."""
+    """A source's splits in the order train, validation, test, validation held out of train where
+    there is none, and what its notes tell of that. Arguments and errors as `hold_out` has them."""
     notes: list[str] = []
     made = dict(splits)
     if "validation" not in splits:
@@ -130,4 +130,4 @@ def completed(
         notes.append(note)
     if "test" not in splits:
         notes.append(NO_TEST)
-    return made, notes
+    return {split: made[split] for split in ("train", "validation", "test") if split in made}, notes

@@ -116,7 +116,7 @@ def box_source(
         version="0",
         fingerprint=fingerprint,
         classes=(),
-        splits={s: splits[s] for s in ("train", "validation", "test") if s in splits},
+        splits=splits,
         notes=tuple(notes),
         box_classes=classes,
     )

@@ -128,7 +128,7 @@ def from_mask_folder(
         version="0",
         fingerprint=digest.hexdigest(),
         classes=(),
-        splits={s: splits[s] for s in ("train", "validation", "test") if s in splits},
+        splits=splits,
         notes=tuple(notes),
         pixel_classes=names,
     )

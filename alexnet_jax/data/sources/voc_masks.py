@@ -77,7 +77,7 @@ def from_voc_masks(path: str | os.PathLike[str], *, fraction: float = 0.1, seed:
         version="0",
         fingerprint=digest.hexdigest(),
         classes=(),
-        splits={s: whole[s] for s in ("train", "validation", "test") if s in whole},
+        splits=whole,
         notes=tuple(notes),
         pixel_classes=names,
     )
