@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from alexnet_jax.data.decode import decode_rgb
-from alexnet_jax.data.loader import framing
+from alexnet_jax.data.framing import framing
 from alexnet_jax.data.preprocess import center_crop
 from alexnet_jax.optim.rules import format_table
 from alexnet_jax.parts import (
@@ -210,4 +210,4 @@ def _examples(
 def _picture(parts: Parts, example: dict, name: str) -> np.ndarray:
     image = example["image"]
     image = decode_rgb(image, name) if isinstance(image, bytes) else image
-    return framing(parts.task.annotations)(image, parts.preprocessing.canvas)
+    return framing(parts.task.annotations).image(image, parts.preprocessing.canvas)

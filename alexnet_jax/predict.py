@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from alexnet_jax.data.decode import canvas_margin, decode_rgb
-from alexnet_jax.data.letterbox import affine, boxes_back, letterbox
-from alexnet_jax.data.loader import framing
+from alexnet_jax.data.framing import WHOLE, framing
+from alexnet_jax.data.letterbox import affine, boxes_back
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.data.window import VOID
 from alexnet_jax.restored import Restored
@@ -45,7 +45,7 @@ def predict_files(
     would have one name.
     """
     p, task = restored.preprocessing, restored.task
-    images, shapes, square = [], [], framing(task.annotations)
+    images, shapes, square = [], [], framing(task.annotations).image
     for path in paths:
         image = decode_rgb(_read(path), path)
         images.append(square(image, p.canvas))
@@ -125,7 +125,7 @@ def _files(
 
 def _whole(restored: Restored) -> bool:
     """Whether the network sees whole pictures, or else the square in the middle of each."""
-    return framing(restored.task.annotations) is letterbox
+    return framing(restored.task.annotations) is WHOLE
 
 
 def _is_map(x: np.ndarray) -> bool:

@@ -19,7 +19,7 @@ nothing else. Their threads end with the iterator: call its `close()`, or let go
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,7 +28,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_jax.data import decode
-from alexnet_jax.data.letterbox import boxes_into, letterbox, mask_into, points_into
+from alexnet_jax.data.framing import framing
+from alexnet_jax.data.letterbox import boxes_into
 from alexnet_jax.data.skeleton import JOINTS
 from alexnet_jax.data.sources.base import Split
 from alexnet_jax.data.stream import CROP, indices, philox
@@ -157,6 +158,7 @@ class Reader:
         if "label" in self.annotations:
             batch["label"][row] = example["label"]
         image, crop = example["image"], self.crop if draw.key is not None else None
+        frame = framing(self.annotations)
         masked, boxed, posed = (
             name in self.annotations for name in ("segmentation", "boxes", "joints")
         )
@@ -170,8 +172,7 @@ class Reader:
                     f"{name}: segmentation is {_size(mask)}, its image {_size(image)}; a mask has "
                     "a value for every pixel"
                 )
-            onto = mask_into if boxed else decode.canvas_mask
-            batch["segmentation"][row] = onto(mask, self.canvas)
+            batch["segmentation"][row] = frame.mask(mask, self.canvas)
         if boxed:
             count = len(example["boxes"])
             if count > BOXES:
@@ -181,24 +182,18 @@ class Reader:
             for other in ("box_label", "box_ignore"):
                 batch[other][row, :count] = example[other]
         if posed:
-            move = points_into if boxed else decode.canvas_points
-            points = move(example["joints"], image.shape, self.canvas)
+            points = frame.points(example["joints"], image.shape, self.canvas)
             inside = ((points >= 0) & (points < self.canvas)).all(axis=-1)
             batch["joints"][row] = points
             batch["joint_visible"][row] = example["joint_visible"] & inside
         if crop is None or draw.key is None:
-            batch["image"][row] = framing(self.annotations)(image, self.canvas)
+            batch["image"][row] = frame.image(image, self.canvas)
             return
         seed, position = draw.key
         rng = np.random.Generator(philox(seed, position + row, CROP))
         batch["image"][row] = decode.random_resized_crop(
             image, self.canvas, rng, crop.scale, crop.ratio
         )
-
-
-def framing(annotations: tuple[str, ...]) -> Callable[[np.ndarray, int], np.ndarray]:
-    """How an image becomes the square canvas: whole where objects are to be found, else cut."""
-    return letterbox if "boxes" in annotations else decode.canvas
 
 
 def blank(count: int, canvas: int, annotations: tuple[str, ...]) -> Batch:
