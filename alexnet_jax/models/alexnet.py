@@ -81,6 +81,11 @@ class AlexNet(nn.Module):
         return (logits, {**values, "logits": logits}) if taps else logits
 
 
+def as_float(images: Array) -> Array:
+    """uint8 images scaled to [0, 1]; others as they are."""
+    return images.astype(jnp.float32) / 255.0 if images.dtype == jnp.uint8 else images
+
+
 def begin(
     module: Any,
     images: Array,
@@ -92,8 +97,7 @@ def begin(
 ) -> tuple[Array, Pass]:
     """Images in the network's dtype, and how they are to pass; from within a network's call, with
     the arguments that `AlexNet` explains."""
-    if images.dtype == jnp.uint8:
-        images = images.astype(jnp.float32) / 255.0
+    images = as_float(images)
     batch = images.shape[0]
     rows = jnp.arange(batch, dtype=jnp.int32) if rows is None else rows
     valid = jnp.ones(batch, bool) if valid is None else valid

@@ -27,7 +27,7 @@ from jax import Array, lax
 
 from alexnet_jax.data.skeleton import JOINTS
 from alexnet_jax.data.window import Window, resample
-from alexnet_jax.models.alexnet import Backbone, Pass, begin
+from alexnet_jax.models.alexnet import Backbone, Pass, as_float, begin
 from alexnet_jax.models.deep_pose import OUTPUTS, DeepPose
 from alexnet_jax.models.spec import Spec
 from alexnet_jax.tasks.keypoints import torso
@@ -55,15 +55,15 @@ class Cascade(DeepPose):
         for name in self.later:
             stage = Stage(self.spec, self.dtype, self.param_dtype, self.exact)
             setattr(self, name, stage)
-            setattr(self, name.replace("stage", "errors"), Errors())
+            setattr(self, _errors(name), Errors())
 
     def __call__(self, images: Array, *, taps: bool = False, **how: Any) -> Any:
-        images = _as_float(images)
+        images = as_float(images)
         joints, values = super().__call__(images, taps=True, **how)
         stages = [joints]
         for name in self.later:
             if self.is_initializing():
-                getattr(self, name.replace("stage", "errors"))()
+                getattr(self, _errors(name))()
             stages.append(self.refined(name, images, stages[-1]))
         told = jnp.stack(stages, axis=1)
         return (told, values) if taps else told
@@ -99,7 +99,7 @@ class Cascade(DeepPose):
         drawn less what is right, in sides of its square; those of an example whose torso is not
         seen mean nothing. Keys come from the rng "dropout".
         """
-        images, joints, visible = _as_float(images), jnp.asarray(joints), jnp.asarray(visible)
+        images, joints, visible = as_float(images), jnp.asarray(joints), jnp.asarray(visible)
         rows = jnp.arange(len(images), dtype=jnp.int32) if rows is None else rows
         how: dict[str, Any] = {"axis_name": axis_name, "train": train, "rows": rows}
         first = super().__call__(images, valid=valid, frozen=frozen, **how)
@@ -111,7 +111,7 @@ class Cascade(DeepPose):
         told, known = first, counted
         for number, name in enumerate(self.later):
             errors = lax.stop_gradient(told - joints) / scale[..., None]
-            spread = getattr(self, name.replace("stage", "errors"))
+            spread = getattr(self, _errors(name))
             mean, deviation = spread(errors, known, axis_name)
             keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.fold_in(key, number), rows)
             joint, noise = jax.vmap(_draw)(keys, counted)
@@ -204,13 +204,13 @@ def crops(images: Array, centres: Array, side: Array) -> Array:
     return jax.vmap(around, 1, 1)(centres)
 
 
+def _errors(stage: str) -> str:
+    """Where the errors that a stage learns from are kept: errors2 of stage2."""
+    return stage.replace("stage", "errors")
+
+
 def _draw(key: Array, visible: Array) -> tuple[Array, Array]:
     """One of an example's visible joints, the first where there is none; and noise [2]."""
     which, how_far = jax.random.split(key)
     joint = jax.random.categorical(which, jnp.where(visible, 0.0, -jnp.inf))
     return joint, jax.random.normal(how_far, (2,))
-
-
-def _as_float(images: Array) -> Array:
-    """As `begin` has them, before anything is cut out of them."""
-    return images.astype(jnp.float32) / 255.0 if images.dtype == jnp.uint8 else images

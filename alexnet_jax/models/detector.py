@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from alexnet_jax.models.alexnet import seen
-from alexnet_jax.models.fcn import FEATURES, Neck, places
+from alexnet_jax.models.fcn import Neck, places, taps_of
 from alexnet_jax.models.spec import Spec
 
 FINE = "conv2"  # the tap at whose places objects are found
@@ -79,7 +79,7 @@ class Detector(nn.Module):
         """
         extent = Extent(images.shape[1], images.shape[2])
         values = seen(self, images, 1, how) if values is None else values
-        values = {tap: value for tap, value in values.items() if tap != FEATURES}
+        values = taps_of(values)
         deep, found = self.spec.conv_layers()[-1][0], places(self.spec)
         kind = {"dtype": self.dtype, "param_dtype": self.param_dtype}
         neck = Neck(

@@ -21,6 +21,7 @@ kernels zero at first, as theirs; with `refine`, `neck_{tap}/{fine, deep, mix1}`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -47,6 +48,11 @@ class Places(NamedTuple):
     def around(self) -> Places:
         """The pixels around all elements, step x step of each."""
         return Places(self.first - (self.step - 1) // 2, 1)
+
+
+def taps_of(values: Mapping[str, Array]) -> dict[str, Array]:
+    """What a backbone saw, without what its last dense layer gives."""
+    return {tap: value for tap, value in values.items() if tap != FEATURES}
 
 
 class FCN(nn.Module):
@@ -89,8 +95,7 @@ class FCN(nn.Module):
             logits = head(values, size if self.pixels else None)
         else:
             logits = self.refined(values, self.refine, size if self.pixels else None)
-        values = {tap: value for tap, value in values.items() if tap != FEATURES}
-        return (logits, {**values, "logits": logits}) if taps else logits
+        return (logits, {**taps_of(values), "logits": logits}) if taps else logits
 
     def refined(
         self, values: dict[str, Array], features: int, size: tuple[int, int] | None

@@ -14,7 +14,7 @@ from jax import Array
 
 from alexnet_jax.models.alexnet import seen
 from alexnet_jax.models.detector import Detector
-from alexnet_jax.models.fcn import FCN, FEATURES, window
+from alexnet_jax.models.fcn import FCN, taps_of, window
 from alexnet_jax.models.spec import Spec
 
 
@@ -51,5 +51,4 @@ class Shared(nn.Module):
             head.name: head.net.clone(parent=self, name=head.name, **kind)(images, values=values)
             for head in self.heads
         }
-        values = {tap: value for tap, value in values.items() if tap != FEATURES}
-        return (outputs, values) if taps else outputs
+        return (outputs, taps_of(values)) if taps else outputs
