@@ -230,6 +230,12 @@ def score_split(
     return parts.task.score(known, parts.classes)
 
 
+def split_figures(parts: Parts, state: TrainState, split: str) -> dict[str, float]:
+    """The task's metrics and scores of a whole split."""
+    sums = evaluate_split(parts, state, split)
+    return parts.task.metrics(sums) | score_split(parts, state, split)
+
+
 def row_batches(
     parts: Parts, split: str, rows: ArrayLike, batch_size: int
 ) -> Generator[dict, None, None]:

@@ -25,7 +25,7 @@ from alexnet_jax.assemble import make_spec
 from alexnet_jax.config import Config
 from alexnet_jax.data.loader import training_batches
 from alexnet_jax.optim.methods import method
-from alexnet_jax.parts import Parts, evaluate_split, evaluates_at, make_parts, placed, score_split
+from alexnet_jax.parts import Parts, evaluates_at, make_parts, placed, split_figures
 from alexnet_jax.restored import given, initial_state
 from alexnet_jax.settings import changed, value_of
 from alexnet_jax.train.evaluate import add
@@ -220,8 +220,6 @@ def _judged(parts: Parts, state: TrainState, splits: Sequence[str]) -> dict[str,
     """What evaluation finds in some splits; the training split's is called "seen"."""
     found: dict[str, float] = {}
     for split in splits:
-        sums = evaluate_split(parts, state, split)
-        scores = score_split(parts, state, split)
         name = "seen" if split == "train" else split
-        found |= named(name, parts.task.metrics(sums) | scores)
+        found |= named(name, split_figures(parts, state, split))
     return found

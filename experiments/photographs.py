@@ -35,14 +35,14 @@ from answers import (
     values,
 )
 from matplotlib.figure import Figure
-from transferring import trained
+from transferring import judged_on, trained
 
 from alexnet_jax.cache import keep_compiled
 from alexnet_jax.config import Config, Input, Transfer
 from alexnet_jax.data.preprocess import preprocess
 from alexnet_jax.models.deep_pose import OUTPUTS, DeepPose
 from alexnet_jax.models.spec import spec
-from alexnet_jax.parts import Parts, evaluate_split, make_parts, score_split, split_batches
+from alexnet_jax.parts import Parts, make_parts, split_batches, split_figures
 from alexnet_jax.recipes import recipe
 from alexnet_jax.restored import Given, given
 from alexnet_jax.tasks.centers import FOUND
@@ -129,7 +129,7 @@ def main(options: Options) -> None:
     def measure(task: str, start: str, seed: int) -> dict[str, Any]:
         known = start if start in COLOURS else SCRATCH
         parts = parts_of(task, known)
-        judge = "test" if "test" in parts.readers else "validation"
+        judge = judged_on(parts)
         if start not in COLOURS:
             figures = judged_blind(parts, start, judge)
             return {"score": figures[KINDS[task].metric], "judged_on": judge, "figures": figures}
@@ -138,8 +138,7 @@ def main(options: Options) -> None:
             parts, parts.readers["train"], updates=parts.total_steps, seed=seed, source=begin
         )
         each = {
-            split: parts.task.metrics(evaluate_split(parts, state, split))
-            | score_split(parts, state, split)
+            split: split_figures(parts, state, split)
             for split in dict.fromkeys(("validation", judge))
         }
         return {
