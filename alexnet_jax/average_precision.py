@@ -33,14 +33,8 @@ def judge(
     classes: int,
 ) -> Verdict:
     """Of each image (boxes [n, 4], label [n], ignored [n]) and (boxes [m, 4], label [m], score
-    [m]); a label below 0 is padding. Raises ImportError where pycocotools is not installed."""
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError:
-        raise ImportError(
-            "average precision is computed by pycocotools: pip install 'alexnet_jax[detection]'"
-        ) from None
+    [m]); a label below 0 is padding. Raises ImportError as `coco_tools`."""
+    COCO, COCOeval = coco_tools()
     tables = []
     for kind, images in (("iscrowd", true), ("score", said)):
         table = COCO()
@@ -65,6 +59,18 @@ def judge(
         if one is not None:
             counts[:, one["category_id"], one["image_id"]] = _counts(one)
     return Verdict(precision.mean(axis=(1, 2)), precision[:, 0].mean(1), precision[:, 0], *counts)
+
+
+def coco_tools() -> tuple[Any, Any]:
+    """COCO and COCOeval; raises ImportError where pycocotools is not installed."""
+    try:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    except ImportError:
+        raise ImportError(
+            "average precision is computed by pycocotools: pip install 'alexnet_jax[detection]'"
+        ) from None
+    return COCO, COCOeval
 
 
 def mean(values: np.ndarray) -> float:

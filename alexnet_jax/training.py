@@ -19,8 +19,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from alexnet_jax.average_precision import coco_tools
 from alexnet_jax.config import Config
-from alexnet_jax.data.loader import Reader
+from alexnet_jax.data.loader import Reader, refuse_bad
 from alexnet_jax.leaves import named_leaves
 from alexnet_jax.meta import check_same, forms, make_meta
 from alexnet_jax.optim.rules import split
@@ -43,7 +44,7 @@ from alexnet_jax.report.against import read_run
 from alexnet_jax.restored import given, initial_state
 from alexnet_jax.settings import to_json
 from alexnet_jax.train import early_stopping
-from alexnet_jax.train.checkpoint import Checkpoints, steps_in
+from alexnet_jax.train.checkpoint import Checkpoints, read_meta, steps_in
 from alexnet_jax.train.early_stopping import Reason, Stopper
 from alexnet_jax.train.environment import environment
 from alexnet_jax.train.evaluate import sums_from_json
@@ -71,17 +72,15 @@ def train(config: Config, command: str) -> str:
     is gone on with, bit for bit; of a finished one only the report is drawn anew.
 
     Raises ValueError for settings that differ from those the run began with, RunLockedError where
-    another process has the folder, NonFiniteLoss, TooManyBadImages; FileNotFoundError where
-    `transfer.against` is no run.
+    another process has the folder, NonFiniteLoss, TooManyBadImages; BadImage for one of validation
+    or test, ImportError for a package that is missing, FileNotFoundError where `transfer.against`
+    is no run.
     """
     if find_spec("matplotlib") is None:
         import_module("alexnet_jax.report.plots")  # it says now what the report will need
-
-    parts = make_parts(config)  # first: what cannot begin leaves no folder behind
+    parts = make_parts(config)
     config = parts.config
-    _check_monitor(parts)
-    if config.transfer.against is not None:
-        read_run(config.transfer.against)  # what the report needs is there before hours of training
+    _check_ready(parts)  # what cannot begin leaves no folder behind
     folder = RunFolder(config.run_dir)
     with folder.lock(), interruptible() as interrupt:
         if config.fresh:
@@ -104,6 +103,18 @@ def train(config: Config, command: str) -> str:
         return reason
 
 
+def _check_ready(parts: Parts) -> None:
+    """Raise now what would otherwise end the run after an epoch, or after hours."""
+    if parts.task.scores:
+        coco_tools()
+    _check_monitor(parts)
+    for name, reader in parts.readers.items():
+        if name != "train":
+            refuse_bad(reader)  # of a split in memory; others are read as they are evaluated
+    if parts.config.transfer.against is not None:
+        read_run(parts.config.transfer.against)
+
+
 def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints, command: str) -> Position:
     """The position to train from: that of the newest sound checkpoint, or the very start."""
     config = parts.config
@@ -115,8 +126,13 @@ def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints, command: s
         check_finite=config.stopping.check_finite,
     )
     if checkpoints.steps():
-        state, meta = checkpoints.restore(lambda step: stage_for(parts, step).target)
-        check_same(config, parts.source, meta, folder)
+
+        def target(step: int) -> TrainState:
+            """Before arrays are compared: other settings may make others, and tell it better."""
+            check_same(config, parts.source, read_meta(checkpoints.folder, step), folder)
+            return stage_for(parts, step).target
+
+        state, meta = checkpoints.restore(target)
         folder.rewind(int(state.step))
         stopper = dataclasses.replace(
             early_stopping.from_json(meta["stopper"]), patience=config.patience
@@ -160,6 +176,7 @@ def _fit(
     batch_size, examples = config.batch_size, len(reader)
     started = {"time": time.monotonic(), "step": at.step}
     losses = [row["train/loss"] for row in folder.read()]
+    chance = loss_of_guessing(parts.task.name, len(parts.classes))
     warned: set[str] = set()
     sample = cache(lambda: sample_batch(parts, "validation", EXAMPLES))  # not read at the start
     health = jax.jit(partial(examine, task=parts.task, preprocessing=parts.preprocessing))
@@ -186,8 +203,8 @@ def _fit(
         best = " *" if at.stopper.best_step == at.step else ""
         folder.say(_line(row, parts.task.monitor[0], rate) + best)
         losses.append(row["train/loss"])
-        if flat_at_chance(losses, len(parts.classes)):
-            warn("flat", _FLAT.format(chance=math.log(len(parts.classes))))
+        if flat_at_chance(losses, chance):
+            warn("flat", _FLAT.format(chance=chance))
         figures = jax.tree.map(float, health(before, without_optimizer(at.state), sample()))
         events.write({"step": at.step} | dict(named_leaves(figures)))
         for kind, said in warnings(figures).items():
@@ -248,6 +265,11 @@ def check_bad_images(reader: Reader, limit: float) -> None:
             f"{len(reader.bad)} of {len(reader)} training images cannot be read, more than "
             f"{limit:.1%} (--input.bad-images):\n{named}"
         )
+
+
+def loss_of_guessing(task: str, classes: int) -> float:
+    """ln(classes) of a cross-entropy; NaN of other losses, which may well stay at that number."""
+    return math.log(classes) if task in ("classification", "segmentation") else math.nan
 
 
 def _check_monitor(parts: Parts) -> None:

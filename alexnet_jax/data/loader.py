@@ -256,7 +256,7 @@ def evaluation_batches(
         BadImage: an image cannot be read. Evaluation counts every example or says which it cannot.
     """
     mine = _share(batch_size, shard)
-    _refuse_bad(reader)
+    refuse_bad(reader)
     count = -(-len(reader) // batch_size) * batch_size
     rows = np.full(count, PADDING, np.int64)
     rows[: len(reader)] = np.arange(len(reader))
@@ -265,7 +265,7 @@ def evaluation_batches(
     def checked() -> Generator[Batch, None, None]:
         with closing(reader.batches(draws)) as batches:
             for batch in batches:
-                _refuse_bad(reader)
+                refuse_bad(reader)
                 yield batch
 
     return checked()
@@ -308,7 +308,8 @@ def _share(batch_size: int, shard: tuple[int, int]) -> slice:
     return slice(process * rows, (process + 1) * rows)
 
 
-def _refuse_bad(reader: Reader) -> None:
+def refuse_bad(reader: Reader) -> None:
+    """Raise BadImage where it is known already that one cannot be read."""
     if reader.bad:
         listed = "; ".join(f"{name}: {reason}" for name, reason in list(reader.bad.items())[:10])
         raise decode.BadImage(

@@ -144,9 +144,8 @@ def named(split: str, values: Mapping[str, float]) -> dict[str, float]:
     return {f"{split}/{name}": value for name, value in values.items()}
 
 
-def flat_at_chance(losses: list[float], classes: int, *, evaluations: int = 3) -> bool:
-    """Whether the loss of the last evaluations is that of guessing: ln(classes), within 1 %."""
-    chance = math.log(classes)
+def flat_at_chance(losses: list[float], chance: float, *, evaluations: int = 3) -> bool:
+    """Whether the loss of the last evaluations is `chance`, that of guessing, within 1 %."""
     recent = losses[-evaluations:]
     return len(recent) == evaluations and all(abs(x - chance) < 0.01 * chance for x in recent)
 

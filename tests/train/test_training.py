@@ -186,10 +186,12 @@ def test_a_finished_run_is_told_and_goes_on_with_more_epochs(finished, pictures,
 
 def test_other_settings_are_refused_field_by_field(finished, pictures):
     run, _ = finished
-    refused = call(*command(pictures, run, "--optimizer.momentum", "0.5", "--seed", "3"))
+    # The width makes other arrays, too.
+    more = ("--optimizer.momentum", "0.5", "--seed", "3", "--model.width", "0.5")
+    refused = call(*command(pictures, run, *more))
     assert refused.returncode == 1
-    assert "optimizer.momentum: 0.9 -> 0.5" in refused.stderr
-    assert "seed: 0 -> 3" in refused.stderr
+    for said in ("optimizer.momentum: 0.9 -> 0.5", "seed: 0 -> 3", "model.width: None -> 0.5"):
+        assert said in refused.stderr
     assert "--fresh" in refused.stderr
 
 
@@ -225,6 +227,13 @@ def test_unreadable_pictures_are_skipped_up_to_the_limit(pictures, tmp_path):
     assert refused.returncode == 1
     assert os.path.join("rød", "0.png") in refused.stderr
     assert "--input.bad-images" in refused.stderr
+    broken = data / "val" / "rød" / "1.png"
+    kept = broken.read_bytes()
+    broken.write_bytes(b"no picture")
+    refused = call(*command(data, tmp_path / "none", "--input.bad-images", "0.1"))
+    assert refused.returncode == 1 and "evaluation counts every example" in refused.stderr
+    assert not (tmp_path / "none").exists()  # told before anything is trained
+    broken.write_bytes(kept)
     done = call(*command(data, run, "--input.bad-images", "0.1", "--epochs", "1"))
     assert done.returncode == 0, done.stderr
     assert "0.png" in Path(run / "report.html").read_text()
