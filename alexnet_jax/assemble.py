@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,12 @@ from alexnet_jax.data.augment import Augment
 from alexnet_jax.data.loader import Crop
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.data.sources.base import Source
+from alexnet_jax.data.sources.coco import from_coco, is_coco
+from alexnet_jax.data.sources.folder import from_folder
+from alexnet_jax.data.sources.leeds import from_leeds, is_leeds_folder
+from alexnet_jax.data.sources.masks import from_mask_folder, is_mask_folder
+from alexnet_jax.data.sources.voc import from_voc, is_voc
+from alexnet_jax.data.sources.voc_masks import from_voc_masks, is_voc_masks
 from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.models.cascade import Cascade
 from alexnet_jax.models.deep_pose import OUTPUTS, DeepPose
@@ -35,9 +41,28 @@ from alexnet_jax.transfer.discriminative import lr_decay_rules
 from alexnet_jax.transfer.freeze import freeze_rules
 from alexnet_jax.transfer.stages import Stage, plan
 
+# (whether a folder is in a form, what reads it): the first that is
+FORMS: tuple[tuple[Callable[[Path], bool], Callable[..., Source]], ...] = (
+    (is_voc_masks, from_voc_masks),
+    (is_voc, from_voc),
+    (is_coco, from_coco),
+    (is_mask_folder, from_mask_folder),
+    (is_leeds_folder, from_leeds),
+)
 
-def open_source(data: str, *, canvas: int, seed: int, data_dir: str | None = None) -> Source:
+
+def open_source(
+    data: str,
+    *,
+    canvas: int,
+    seed: int,
+    data_dir: str | None = None,
+    annotations: Sequence[str] | None = None,
+) -> Source:
     """The data set that `data` names: embedded, a folder of images, or a prepared tfds set.
+
+    `annotations` are those that will be asked for, as a task names them: of a prepared set that has
+    more, the others are not decoded. None: all.
 
     Raises FileNotFoundError or ValueError that says what there is and what to do.
     """
@@ -51,33 +76,15 @@ def open_source(data: str, *, canvas: int, seed: int, data_dir: str | None = Non
 
         return source(data.removeprefix("street/"), size=canvas, cache_dir=cache_folder())
     path = Path(data).expanduser()
+    if path.is_dir():
+        for is_one, read in FORMS:
+            if is_one(path):
+                return read(path, seed=seed)
     if path.exists() or data.startswith((".", "/", "~")):
-        from alexnet_jax.data.sources.voc_masks import from_voc_masks, is_voc_masks
-
-        if is_voc_masks(path):
-            return from_voc_masks(path, seed=seed)
-        from alexnet_jax.data.sources.voc import from_voc, is_voc
-
-        if path.is_dir() and is_voc(path):
-            return from_voc(path, seed=seed)
-        from alexnet_jax.data.sources.coco import from_coco, is_coco
-
-        if path.is_dir() and is_coco(path):
-            return from_coco(path, seed=seed)
-        from alexnet_jax.data.sources.masks import from_mask_folder, is_mask_folder
-
-        if path.is_dir() and is_mask_folder(path):
-            return from_mask_folder(path, seed=seed)
-        from alexnet_jax.data.sources.leeds import from_leeds, is_leeds_folder
-
-        if is_leeds_folder(path):
-            return from_leeds(path, seed=seed)
-        from alexnet_jax.data.sources.folder import from_folder
-
         return from_folder(path, seed=seed)
     from alexnet_jax.data.sources.tfds import from_tfds
 
-    return from_tfds(data, data_dir=data_dir, seed=seed)
+    return from_tfds(data, data_dir=data_dir, seed=seed, annotations=annotations)
 
 
 def make_spec(config: Config, classes: int) -> Spec:

@@ -39,7 +39,11 @@ def evaluate(
     if views == 10 and task.name != "classification":
         raise ValueError(f"ten views are averaged for classification, not for {task.name}")
     source = assemble.open_source(
-        data or config.data, canvas=p.canvas, seed=config.seed, data_dir=config.input.data_dir
+        data or config.data,
+        canvas=p.canvas,
+        seed=config.seed,
+        data_dir=config.input.data_dir,
+        annotations=task.annotations,
     )
     if (classes := task.classes(source)) != restored.classes:
         raise ValueError(

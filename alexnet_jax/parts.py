@@ -71,6 +71,7 @@ def make_parts(config: Config) -> Parts:
         canvas=preprocessing.canvas,
         seed=config.seed,
         data_dir=config.input.data_dir,
+        annotations=kind.annotations,
     )
     classes = kind.classes(source)
     readers = {
