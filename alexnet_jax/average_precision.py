@@ -73,12 +73,6 @@ def coco_tools() -> tuple[Any, Any]:
     return COCO, COCOeval
 
 
-def mean(values: np.ndarray) -> float:
-    """Over the classes that have objects; NaN where none has."""
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
 def _rows(images: Sequence[tuple[np.ndarray, ...]], kind: str) -> Iterator[dict[str, Any]]:
     """COCO's annotations; ids count from 1, since its evaluator takes a match with 0 for none."""
     number = 0
