@@ -35,15 +35,18 @@ def test_nothing_is_said_within_bounds():
     assert warnings(SANE) == {}
     assert warnings({"update_ratio": {}, "dead": {}}) == {}
     assert warnings({"update_ratio": {"conv1": np.nan}, "dead": {"conv1": np.nan}}) == {}
+    # The first update of a head of zeros: neither is it too fast, nor are the others slow.
+    first = SANE["update_ratio"] | {"head": np.inf}
+    assert warnings(SANE | {"update_ratio": first}) == {}
 
 
 def test_a_warning_names_layer_figure_bound_and_what_to_try():
     ratios = {"conv1": 0.3, "fc6": 2.5, "head": 1e-3}
     (said,) = warnings(SANE | {"update_ratio": ratios}).values()
-    for part in ("moved fc6 by 2.5 ", "up to 0.1)", "and 1 more layers", "--learning-rate"):
+    for part in ("moved fc6 by 2.5 ", "up to 0.1)", "and 1 more layer. ", "--learning-rate"):
         assert part in said
     said = warnings(SANE | {"dead": {"conv1": 0.6, "conv2": 0.875}})["dead"]
-    for part in ("88% of conv2's", "up to 50%)", "and 1 more layers", "leaky_relu"):
+    for part in ("88% of conv2's", "up to 50%)", "and 1 more layer:", "leaky_relu"):
         assert part in said
 
 
