@@ -14,8 +14,9 @@ from numpy.typing import ArrayLike
 
 from alexnet_jax import assemble
 from alexnet_jax.config import Config
-from alexnet_jax.data.loader import Reader, blank, evaluation_batches, training_batches
+from alexnet_jax.data.loader import Reader, evaluation_batches, training_batches
 from alexnet_jax.data.preprocess import Preprocessing
+from alexnet_jax.data.rows import blank
 from alexnet_jax.data.sources.base import Source, Split, Subset
 from alexnet_jax.optim.chain import Optimizer
 from alexnet_jax.tasks.base import Task

@@ -46,7 +46,7 @@ class Task(Protocol):
     @property
     def annotations(self) -> tuple[str, ...]:
         """What the batch carries besides the image: "label", "segmentation", "boxes"
-        (data/loader.py)."""
+        (data/rows.py)."""
         ...
 
     @property

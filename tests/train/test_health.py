@@ -21,8 +21,8 @@ from alexnet_jax import (
     training,
 )
 from alexnet_jax.config import Config, Input, Model, Optimizer, Run
-from alexnet_jax.data.loader import blank
 from alexnet_jax.data.preprocess import Preprocessing
+from alexnet_jax.data.rows import blank
 from alexnet_jax.leaves import digest
 from alexnet_jax.recipes import recipe
 from alexnet_jax.train.checkpoint import load_arrays
