@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 import time
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from alexnet_jax.average_precision import coco_tools
 from alexnet_jax.config import Config
 from alexnet_jax.data.loader import Reader, refuse_bad
-from alexnet_jax.leaves import named_leaves
 from alexnet_jax.meta import check_same, forms, make_meta
-from alexnet_jax.optim.rules import split
 from alexnet_jax.optim.schedules import Plateau
 from alexnet_jax.parts import (
     Parts,
@@ -33,12 +28,10 @@ from alexnet_jax.parts import (
     frozen_up_to,
     make_parts,
     make_update,
-    sample_batch,
     score_split,
     stage_for,
     train_batches,
     validation_metrics,
-    without_optimizer,
 )
 from alexnet_jax.report.against import read_run
 from alexnet_jax.restored import given, initial_state
@@ -48,17 +41,16 @@ from alexnet_jax.train.checkpoint import Checkpoints, read_meta, steps_in
 from alexnet_jax.train.early_stopping import Reason, Stopper
 from alexnet_jax.train.environment import environment
 from alexnet_jax.train.evaluate import sums_from_json
-from alexnet_jax.train.health import EXAMPLES, examine, warnings
 from alexnet_jax.train.loop import (
     INTERRUPTED,
     NonFiniteLoss,
     Position,
     fit,
-    flat_at_chance,
 )
 from alexnet_jax.train.progress import Progress
 from alexnet_jax.train.run import RunFolder, interruptible
-from alexnet_jax.train.state import TrainState, frozen_mask
+from alexnet_jax.train.state import TrainState
+from alexnet_jax.watch import Watch
 
 
 class TooManyBadImages(RuntimeError):
@@ -175,18 +167,7 @@ def _fit(
     config, reader = parts.config, parts.readers["train"]
     batch_size, examples = config.batch_size, len(reader)
     started = {"time": time.monotonic(), "step": at.step}
-    losses = [row["train/loss"] for row in folder.read()]
-    chance = loss_of_guessing(parts.task.name, len(parts.classes))
-    warned: set[str] = set()
-    sample = cache(lambda: sample_batch(parts, "validation", EXAMPLES))  # not read at the start
-    health = jax.jit(partial(examine, task=parts.task, preprocessing=parts.preprocessing))
-    before: Any = None  # the trained parameters, before the update that is evaluated after
-
-    def warn(kind: str, said: str) -> None:
-        """Once."""
-        if kind not in warned:
-            warned.add(kind)
-            folder.say(said)
+    watch = Watch(parts, folder)
 
     def record(at: Position, row: dict[str, float]) -> None:
         seconds = time.monotonic() - started["time"]
@@ -202,13 +183,7 @@ def _fit(
         events.write(row)
         best = " *" if at.stopper.best_step == at.step else ""
         folder.say(_line(row, parts.task.monitor[0], rate) + best)
-        losses.append(row["train/loss"])
-        if flat_at_chance(losses, chance):
-            warn("flat", _FLAT.format(chance=chance))
-        figures = jax.tree.map(float, health(before, without_optimizer(at.state), sample()))
-        events.write({"step": at.step} | dict(named_leaves(figures)))
-        for kind, said in warnings(figures).items():
-            warn(kind, said)
+        events.write({"step": at.step} | watch.look(at.state, row["train/loss"]))
 
     def save(at: Position) -> None:
         best_step = at.stopper.best_step
@@ -224,15 +199,13 @@ def _fit(
             numbers = itertools.count(at.step + 1)
 
             def step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
-                nonlocal before
                 number = next(numbers)
                 progress.update(number)
                 stage = stage_for(parts, number)
                 if number - 1 == stage.begin > 0:
                     folder.say(f"From step {number} on, {frozen_up_to(stage.freeze)}")
                 if evaluates_at(parts, number):
-                    trained, _ = split(state.params, frozen_mask(state.params, stage.tx))
-                    before = jax.tree.map(jnp.copy, trained)  # the step is given the originals
+                    watch.remember(state, stage)
                 return make_update(parts, number, state, batch)
 
             return fit(
@@ -267,11 +240,6 @@ def check_bad_images(reader: Reader, limit: float) -> None:
         )
 
 
-def loss_of_guessing(task: str, classes: int) -> float:
-    """ln(classes) of a cross-entropy; NaN of other losses, which may well stay at that number."""
-    return math.log(classes) if task in ("classification", "segmentation") else math.nan
-
-
 def _check_monitor(parts: Parts) -> None:
     monitor, own = parts.config.stopping.monitor, f"validation/{parts.task.monitor[0]}"
     if monitor.startswith("train/") or monitor in (own, "validation/loss"):
@@ -302,10 +270,4 @@ def _advice(what: str, folder: RunFolder) -> str:
 _OTHER_FORMS = (
     "Convolutions take other forms here than where the run began (backend, number of devices or "
     "version): results agree up to rounding, not to the bit."
-)
-
-_FLAT = (
-    "The loss has stayed at {chance:.4f}, that of guessing. Try another --learning-rate (often a "
-    "lower one), another initializer (--model.kernel-init he_normal) or normalization "
-    "(--model.normalization batch), and look at the labels."
 )

@@ -19,6 +19,7 @@ from alexnet_jax import (
     optimizer,
     spec,
     training,
+    watch,
 )
 from alexnet_jax.config import Config, Input, Model, Optimizer, Run
 from alexnet_jax.data.preprocess import Preprocessing
@@ -143,7 +144,7 @@ def test_a_run_warns_once_goes_on_and_ends_in_the_same_bits(
     assert told.out.count("The last update moved backbone/conv1 by") == 1
     # Not to look is the reference.
     nothing = {"update_ratio": {}, "dead": {}}
-    monkeypatch.setattr(training, "examine", lambda *args, **settings: nothing)
+    monkeypatch.setattr(watch, "examine", lambda *args, **settings: nothing)
     *did_not, told = outcome("did not")
     assert did_not == looked and "sane" not in told.out
 

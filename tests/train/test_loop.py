@@ -27,7 +27,7 @@ from alexnet_jax.train.loop import (
     flat_at_chance,
 )
 from alexnet_jax.train.state import TrainState
-from alexnet_jax.training import loss_of_guessing
+from alexnet_jax.watch import loss_of_guessing
 
 EVERY = 3
 
