@@ -17,7 +17,7 @@ from alexnet_jax.config import Config
 from alexnet_jax.data.loader import Reader, evaluation_batches, training_batches
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.data.rows import blank
-from alexnet_jax.data.sources.base import Source, Split, Subset
+from alexnet_jax.data.sources.base import Source, Subset
 from alexnet_jax.optim.chain import Optimizer
 from alexnet_jax.tasks.base import Task
 from alexnet_jax.tasks.registry import task_type
@@ -75,17 +75,7 @@ def make_parts(config: Config) -> Parts:
         annotations=kind.annotations,
     )
     classes = kind.classes(source)
-    readers = {
-        name: Reader(
-            _first(split, config.input.examples) if name == "train" else split,
-            canvas=preprocessing.canvas,
-            workers=config.input.workers,
-            memory=int(config.input.memory * 2**30),
-            crop=assemble.file_crop(config) if name == "train" else None,
-            annotations=kind.annotations,
-        )
-        for name, split in source.splits.items()
-    }
+    readers = _readers(config, source, preprocessing.canvas, kind.annotations)
     examples = len(readers["train"])
     task = assemble.make_task(config, assemble.make_spec(config, len(classes)), classes)
     config = assemble.with_monitor(config, task)
@@ -278,5 +268,22 @@ def placed(batches: Generator[dict, None, None], mesh: Mesh) -> Generator[dict, 
             }
 
 
-def _first(split: Split, examples: int | None) -> Split:
-    return split if examples is None else Subset(split, np.arange(min(examples, len(split))))
+def _readers(
+    config: Config, source: Source, canvas: int, annotations: tuple[str, ...]
+) -> dict[str, Reader]:
+    """A reader of each split; crops out of files, and a limit of examples, are train's alone."""
+    splits, crops = dict(source.splits), {"train": assemble.file_crop(config)}
+    if config.input.examples is not None:
+        count = min(config.input.examples, len(splits["train"]))
+        splits["train"] = Subset(splits["train"], np.arange(count))
+    return {
+        name: Reader(
+            split,
+            canvas=canvas,
+            workers=config.input.workers,
+            memory=int(config.input.memory * 2**30),
+            crop=crops.get(name),
+            annotations=annotations,
+        )
+        for name, split in splits.items()
+    }
