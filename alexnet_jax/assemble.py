@@ -97,8 +97,18 @@ def make_spec(config: Config, classes: int) -> Spec:
 def make_task(config: Config, spec: Spec, classes: Sequence[str] = ()) -> Task:
     """The config's task on the network of a spec; raises ValueError for an unknown one.
 
-    Of several tasks, `classes` (tasks/multi.py) are what each has its share of.
+    Of several tasks, `classes` (tasks/multi.py) are what each has its share of, and labels are
+    smoothed of those that have some.
     """
+    smoothing = config.run.label_smoothing
+    if smoothing and not {"classification", "segmentation"} & {*config.task.split("+")}:
+        raise ValueError(
+            f"run.label_smoothing is {smoothing}; {config.task} has no labels to smooth"
+        )
+    return _make_task(config, spec, classes)
+
+
+def _make_task(config: Config, spec: Spec, classes: Sequence[str]) -> Task:
     kind = task_type(config.task)
     if isinstance(kind, Joined):
         alone = dataclasses.replace(config, multi=Multi())
@@ -106,7 +116,9 @@ def make_task(config: Config, spec: Spec, classes: Sequence[str] = ()) -> Task:
             one.name: dataclasses.replace(spec, num_classes=len(classes_of(classes, one.name)))
             for one in kind.tasks
         }
-        parts = [make_task(dataclasses.replace(alone, task=name), of) for name, of in specs.items()]
+        parts = [
+            _make_task(dataclasses.replace(alone, task=name), of, ()) for name, of in specs.items()
+        ]
         return multi(parts, config.multi.weights)
     if config.multi.weights:
         raise ValueError(
@@ -120,8 +132,6 @@ def make_task(config: Config, spec: Spec, classes: Sequence[str] = ()) -> Task:
     if config.task == "detection":
         return detection(Detector(spec, **_numbers(precision)))
     if config.task == "pose":
-        if smoothing:
-            raise ValueError(f"run.label_smoothing is {smoothing}; pose has no labels to smooth")
         return pose(_pose_net(config, spec), config.pose.sigma)
     return classification(make_net(spec, precision), smoothing)
 
