@@ -32,7 +32,8 @@ EVALUATION_BATCH = 128  # at least; evaluation needs less memory than training d
 
 
 class StageParts(NamedTuple):
-    """What changes from one stage of training to the next (transfer/stages.py)."""
+    """What a stage of training (transfer/stages.py) has of its own: other parameters are frozen, so
+    optimizer, state and step are others too. Without stages there is one."""
 
     begin: int  # updates done before its first
     freeze: str | None
@@ -44,7 +45,8 @@ class StageParts(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What a run is made of. Evaluation and prediction take states without an optimizer's."""
+    """What a run is made of. `evaluate` and `predict` take what `without_optimizer` leaves of a
+    state, so that they are compiled once for all stages."""
 
     config: Config  # with the task's own monitor where it names none
     source: Source
@@ -166,7 +168,7 @@ def frozen_up_to(tap: str | None) -> str:
 
 
 def without_optimizer(state: TrainState) -> TrainState:
-    """What evaluation needs of a state, the same in every stage."""
+    """What evaluation needs of a state; its shapes are the same in every stage."""
     return state.replace(opt_state=None)
 
 

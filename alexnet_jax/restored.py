@@ -229,17 +229,19 @@ def _of_task(classes: Sequence[str], task: str) -> tuple[str, ...]:
 
 
 class _Head(NamedTuple):
-    """`params` as they are to be loaded, None where the head stays; what is to be `said` of it."""
+    """What becomes of a network's head: the `params` to load into it, or None where it stays at its
+    initialization; and what is to be `said` of that."""
 
     params: Any
     said: str = ""
 
 
 def _head(task: str, heads: Any, own: Any, have: Sequence[str], want: Sequence[str]) -> _Head:
-    """What becomes of a task's head among those given, for the classes `have`, in a network whose
-    `own` is for the classes `want`.
+    """Whether the head of a task among the given `heads` fits the network's `own`, and how.
 
-    Names count where both are known: a column that meant bus must not be taken for car.
+    `have` are the classes that the given one was trained for, `want` those of the network, empty
+    where they are not known. Where both are, names count: a column that meant bus must not be taken
+    for car.
     """
     if not heads:
         return _Head({})  # merge_params tells that it is missing

@@ -95,8 +95,10 @@ def begin(
     axis_name: str | None = None,
     frozen: tuple[str, ...] = (),
 ) -> tuple[Array, Pass]:
-    """Images in the network's dtype, and how they are to pass; from within a network's call, with
-    the arguments that `AlexNet` explains."""
+    """What a network's call begins with: (images in the network's dtype, how they are to pass).
+
+    `module` is the network itself; the arguments are those of `AlexNet.__call__`.
+    """
     images = as_float(images)
     batch = images.shape[0]
     rows = jnp.arange(batch, dtype=jnp.int32) if rows is None else rows
@@ -107,10 +109,11 @@ def begin(
 
 
 def seen(module: Any, images: Array, window: int, how: Mapping[str, Any]) -> dict[str, Array]:
-    """What the module's own backbone, with a window, sees in images: {tap: value, "features": ..};
-    from within its call, with the arguments that `AlexNet` explains.
+    """What a network's own backbone sees in images: {tap: value, "features": ..}; its dense layers
+    at every place, through a `window`. To be called within the network's call.
 
-    Raises ValueError for images too small.
+    `module` is the network itself, `how` the other arguments of `AlexNet.__call__`. Raises
+    ValueError for images too small.
     """
     check_images(module.spec, images)
     images, passing = begin(module, images, **how)
@@ -292,7 +295,7 @@ def _activation(name: str) -> Any:
 
 
 def _bias(spec: Spec, conv: Conv) -> float | None:
-    """None where a batch norm follows at once."""
+    """A convolution's first bias; None, for no bias, where a batch norm would subtract it again."""
     return None if conv.then[0] == "normalization" and spec.normalization == "batch" else conv.bias
 
 

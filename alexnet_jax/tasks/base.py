@@ -145,7 +145,8 @@ class Task(Protocol):
 
 
 class OnNet:
-    """What tasks have alike that train one network and whose figures are all quotients of sums."""
+    """What most tasks have alike: they train one network, `net`, their metrics are means of sums,
+    and they have no `scores`."""
 
     net: Any
     scores: ClassVar[tuple[str, ...]] = ()

@@ -207,8 +207,8 @@ def _judge(answers: Answers, classes: int) -> Verdict:
 
 
 def _examples(verdict: Verdict, index: np.ndarray) -> list[dict[str, Any]]:
-    """The best and the worst by their own F1, the share of what is right in what is there and what
-    is shown; none with neither."""
+    """The best and the worst examples by their F1: twice the boxes that are right, over the objects
+    that are there plus the boxes that are shown. Those with neither are left out."""
     objects, right, wrong = (counts.sum(axis=0) for counts in verdict[-3:])
     rank = ratio(2 * right, objects + right + wrong)
     return best_and_worst(
