@@ -18,7 +18,7 @@ from jax import Array
 
 from alexnet_jax.models import kernels, layers
 from alexnet_jax.models.initializers import kernel_initializer
-from alexnet_jax.models.spec import Conv, Spec, layers_behind, shapes, smallest_size
+from alexnet_jax.models.spec import Conv, Spec, hands_on, layers_behind, shapes, smallest_size
 
 # Activations that keep order, in floating point too, so that they may change places with a maximum.
 NEVER_FALLING = ("relu", "leaky_relu", "identity")
@@ -151,7 +151,7 @@ class Backbone(nn.Module):
                 self.exact,
                 name=name,
             )(x)
-            norm, pool = name.replace("conv", "norm"), name.split("_")[0].replace("conv", "pool")
+            norm, pool = name.replace("conv", "norm"), hands_on(name, conv)
             tap, steps = name, conv.then
             if bias is not None and steps == ("activation", "pool") and falls_never:
                 # The same values, of which bias and activation then have a quarter to work on.
@@ -254,8 +254,7 @@ def convolution_forms(net: AlexNet, size: int, batch: int) -> dict[str, str]:
             padding=conv.padding,
             exact=net.exact,
         )
-        pool = name.split("_")[0].replace("conv", "pool")
-        side, _, channels = outputs[pool if "pool" in conv.then else name]
+        side, _, channels = outputs[hands_on(name, conv)]
     return forms
 
 
