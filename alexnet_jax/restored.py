@@ -161,18 +161,8 @@ def initial_state(
     source = given(source) if isinstance(source, str) else source
     params, where = source.params, source.where
     params = {**params, "backbone": in_form_of(state.params["backbone"], params["backbone"])}
-    heads, said = _heads(params), ""
-    for task, own in _heads(state.params).items():
-        have, want = (_of_task(names, task) for names in (source.about["classes"], classes))
-        head = _head(task, heads, own, have, want)
-        said += head.said
-        if head.params is None:
-            keep = (*keep, f"^{task}/head/" if task else "^head/")
-        elif task in heads:
-            params |= (
-                {task: {**params[task], "head": head.params}} if task else {"head": head.params}
-            )
-    keep = (*keep, *_of_other_parts(source, state.params))
+    params, unfit, about_heads = _fitted_heads(source, params, state.params, classes)
+    keep = (*keep, *unfit, *_of_other_parts(source, state.params))
     model_state = dict(state.model_state)
     try:
         merged = merge_params(state.params, params, keep)
@@ -190,15 +180,32 @@ def initial_state(
         model_state=model_state,
         ema=None if state.ema is None else _in_place_of(state.params, merged.params),
     )
-    told = [name for name in merged.kept if not (said and _in_head(name))]
-    said = f"Parameters from {where}{said}"
-    kept = _layers(told)
+    said = f"Parameters from {where}{about_heads}"
+    kept = _layers([name for name in merged.kept if not (about_heads and _in_head(name))])
     if kept:
         said += f"; at their initialization stay {', '.join(kept)}"
     left = _layers([name for name in merged.left if not _in_head(name)])
     if left := [name for name in left if name not in kept]:
         said += f"; left out {', '.join(left)}"
     return state, said + _other_preprocessing(source.preprocessing, preprocessing)
+
+
+def _fitted_heads(
+    source: Given, params: Any, own: Any, classes: tuple[str, ...]
+) -> tuple[Any, list[str], str]:
+    """(`params` with each head as the network's `own` takes it, expressions for the heads that stay
+    at their initialization, what is to be said of both)."""
+    heads, unfit, said = _heads(params), [], ""
+    for task, own_head in _heads(own).items():
+        have, want = (_of_task(names, task) for names in (source.about["classes"], classes))
+        head = _head(task, heads, own_head, have, want)
+        said += head.said
+        if head.params is None:
+            unfit.append(f"^{task}/head/" if task else "^head/")
+        elif task in heads:
+            fitted = {"head": head.params}
+            params = params | ({task: {**params[task], **fitted}} if task else fitted)
+    return params, unfit, said
 
 
 def _of_other_parts(source: Given, own: Any) -> tuple[str, ...]:
