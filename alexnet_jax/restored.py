@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +22,14 @@ from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.settings import from_json
 from alexnet_jax.tasks.base import Task
 from alexnet_jax.tasks.multi import classes_of
-from alexnet_jax.train.checkpoint import load_arrays, read_meta, steps_in
+from alexnet_jax.train.checkpoint import DamagedCheckpoint, load_arrays, read_meta, steps_in
 from alexnet_jax.train.state import TrainState
 from alexnet_jax.transfer.convolutionalize import in_form_of
 from alexnet_jax.transfer.merge import merge_params
 from alexnet_jax.weights import read
 from alexnet_jax.weights.base import layer_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Restored:
 def find_checkpoint(path: str | Path, which: str = "best") -> tuple[Path, int]:
     """(folder of checkpoints, step) of a run folder's best or last, or of one STEP folder.
 
-    Raises FileNotFoundError that says what was looked for.
+    Which is the best one, the newest checkpoint tells whose meta can be read. Raises
+    FileNotFoundError that says what was looked for, DamagedCheckpoint where none can be read.
     """
     if which not in ("best", "last"):
         raise ValueError(f"which is {which!r}; expected best or last")
@@ -62,8 +66,14 @@ def find_checkpoint(path: str | Path, which: str = "best") -> tuple[Path, int]:
         )
     if which == "last":
         return folder, steps[-1]
-    best = read_meta(folder, steps[-1])["best_step"]
-    return folder, steps[-1] if best is None else best
+    for step in reversed(steps):
+        try:
+            best = read_meta(folder, step)["best_step"]
+        except DamagedCheckpoint as error:
+            log.warning("%s; asking the one before which is the best", error)
+        else:
+            return folder, step if best is None else best
+    raise DamagedCheckpoint(f"none of the checkpoints in {folder} is sound: {steps}")
 
 
 def load(path: str | Path, which: str = "best") -> Restored:
