@@ -77,12 +77,12 @@ def train(config: Config, command: str) -> str:
     with folder.lock(), interruptible() as interrupt:
         if config.fresh:
             folder.clear()
-        with Checkpoints(folder.path / "checkpoints", keep=config.run.keep) as checkpoints:
-            at = _begin(parts, folder, checkpoints, command)
-            try:
+        try:
+            with Checkpoints(folder.path / "checkpoints", keep=config.run.keep) as checkpoints:
+                at = _begin(parts, folder, checkpoints, command)
                 at, reason = _fit(parts, folder, checkpoints, at, lambda: interrupt.requested)
-            except NonFiniteLoss as error:
-                raise NonFiniteLoss(_advice(str(error), folder)) from None
+        except NonFiniteLoss as error:  # here, where all that was saved is written
+            raise NonFiniteLoss(_advice(str(error), folder)) from None
         if reason == INTERRUPTED:
             folder.say(f"Interrupted at step {at.step}, saved. Go on with:\n  {command}")
             return reason

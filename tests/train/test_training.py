@@ -14,7 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alexnet_jax import training
+from alexnet_jax.config import Config, Input, Model, Run
+from alexnet_jax.parts import make_update
 from alexnet_jax.train.checkpoint import load_arrays
+from alexnet_jax.train.loop import NonFiniteLoss
 
 OPTIONS = [
     *("--input.size", "32", "--batch-size", "8", "--epochs", "4", "--patience", "50"),
@@ -202,6 +206,26 @@ def test_a_non_finite_loss_names_step_rate_and_last_checkpoint(pictures, tmp_pat
     assert "learning rate 1e+30" in failed.stderr
     assert "at step" in failed.stderr
     assert "checkpoint" in failed.stderr or "nothing was saved" in failed.stderr
+
+
+def test_the_last_checkpoint_is_named_also_where_it_is_still_being_written(
+    pictures, tmp_path, monkeypatch
+):
+    def nothing_after_two(parts, number, state, batch):
+        state, metrics = make_update(parts, number, state, batch)
+        return state, metrics | ({"objective": np.nan} if number == 3 else {})
+
+    monkeypatch.setattr(training, "make_update", nothing_after_two)
+    config = Config(
+        data=str(pictures),
+        run_dir=str(tmp_path / "run"),
+        batch_size=8,
+        model=Model(width=0.1),
+        input=Input(size=32),
+        run=Run(evaluate_every="1 step"),
+    )
+    with pytest.raises(NonFiniteLoss, match=r"at step 3 .*the last good checkpoint is of step 2"):
+        training.train(config, "train")
 
 
 def test_predict_ranks_the_classes_of_a_picture(finished, pictures):
