@@ -42,8 +42,8 @@ class Watch:
         self._before = jax.tree.map(jnp.copy, trained)
 
     def look(self, state: TrainState, loss: float) -> dict[str, float]:
-        """{"update_ratio/LAYER" or "dead/TAP": figure} (train/health.py); `loss` is the training
-        loss of the evaluation."""
+        """{"update_ratio/LAYER" or "dead/TAP": figure} (train/health.py), of those that are told;
+        `loss` is the training loss of the evaluation."""
         self._losses.append(loss)
         if flat_at_chance(self._losses, self._chance):
             self._warn("flat", _FLAT.format(chance=self._chance))
@@ -51,7 +51,7 @@ class Watch:
         figures = jax.tree.map(float, found)
         for kind, said in warnings(figures).items():
             self._warn(kind, said)
-        return dict(named_leaves(figures))
+        return {name: x for name, x in named_leaves(figures) if math.isfinite(x)}
 
     def _warn(self, kind: str, said: str) -> None:
         if kind not in self._warned:
