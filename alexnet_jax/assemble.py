@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,12 @@ from alexnet_jax.data.augment import Augment
 from alexnet_jax.data.loader import Crop
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.data.sources.base import Source
+from alexnet_jax.data.sources.coco import from_coco, is_coco
+from alexnet_jax.data.sources.folder import from_folder
+from alexnet_jax.data.sources.leeds import from_leeds, is_leeds_folder
+from alexnet_jax.data.sources.masks import from_mask_folder, is_mask_folder
+from alexnet_jax.data.sources.voc import from_voc, is_voc
+from alexnet_jax.data.sources.voc_masks import from_voc_masks, is_voc_masks
 from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.models.cascade import Cascade
 from alexnet_jax.models.deep_pose import OUTPUTS, DeepPose
@@ -35,9 +41,28 @@ from alexnet_jax.transfer.discriminative import lr_decay_rules
 from alexnet_jax.transfer.freeze import freeze_rules
 from alexnet_jax.transfer.stages import Stage, plan
 
+# (whether a folder is in a form, what reads it): the first that is
+FORMS: tuple[tuple[Callable[[Path], bool], Callable[..., Source]], ...] = (
+    (is_voc_masks, from_voc_masks),
+    (is_voc, from_voc),
+    (is_coco, from_coco),
+    (is_mask_folder, from_mask_folder),
+    (is_leeds_folder, from_leeds),
+)
 
-def open_source(data: str, *, canvas: int, seed: int, data_dir: str | None = None) -> Source:
+
+def open_source(
+    data: str,
+    *,
+    canvas: int,
+    seed: int,
+    data_dir: str | None = None,
+    annotations: Sequence[str] | None = None,
+) -> Source:
     """The data set that `data` names: embedded, a folder of images, or a prepared tfds set.
+
+    `annotations` are those that will be asked for, as a task names them: of a prepared set that has
+    more, the others are not decoded. None: all.
 
     Raises FileNotFoundError or ValueError that says what there is and what to do.
     """
@@ -51,33 +76,15 @@ def open_source(data: str, *, canvas: int, seed: int, data_dir: str | None = Non
 
         return source(data.removeprefix("street/"), size=canvas, cache_dir=cache_folder())
     path = Path(data).expanduser()
+    if path.is_dir():
+        for is_one, read in FORMS:
+            if is_one(path):
+                return read(path, seed=seed)
     if path.exists() or data.startswith((".", "/", "~")):
-        from alexnet_jax.data.sources.voc_masks import from_voc_masks, is_voc_masks
-
-        if is_voc_masks(path):
-            return from_voc_masks(path, seed=seed)
-        from alexnet_jax.data.sources.voc import from_voc, is_voc
-
-        if path.is_dir() and is_voc(path):
-            return from_voc(path, seed=seed)
-        from alexnet_jax.data.sources.coco import from_coco, is_coco
-
-        if path.is_dir() and is_coco(path):
-            return from_coco(path, seed=seed)
-        from alexnet_jax.data.sources.masks import from_mask_folder, is_mask_folder
-
-        if path.is_dir() and is_mask_folder(path):
-            return from_mask_folder(path, seed=seed)
-        from alexnet_jax.data.sources.leeds import from_leeds, is_leeds_folder
-
-        if is_leeds_folder(path):
-            return from_leeds(path, seed=seed)
-        from alexnet_jax.data.sources.folder import from_folder
-
         return from_folder(path, seed=seed)
     from alexnet_jax.data.sources.tfds import from_tfds
 
-    return from_tfds(data, data_dir=data_dir, seed=seed)
+    return from_tfds(data, data_dir=data_dir, seed=seed, annotations=annotations)
 
 
 def make_spec(config: Config, classes: int) -> Spec:
@@ -90,8 +97,18 @@ def make_spec(config: Config, classes: int) -> Spec:
 def make_task(config: Config, spec: Spec, classes: Sequence[str] = ()) -> Task:
     """The config's task on the network of a spec; raises ValueError for an unknown one.
 
-    Of several tasks, `classes` (tasks/multi.py) are what each has its share of.
+    Of several tasks, `classes` (tasks/multi.py) are what each has its share of, and labels are
+    smoothed of those that have some.
     """
+    smoothing = config.run.label_smoothing
+    if smoothing and not {"classification", "segmentation"} & {*config.task.split("+")}:
+        raise ValueError(
+            f"run.label_smoothing is {smoothing}; {config.task} has no labels to smooth"
+        )
+    return _make_task(config, spec, classes)
+
+
+def _make_task(config: Config, spec: Spec, classes: Sequence[str]) -> Task:
     kind = task_type(config.task)
     if isinstance(kind, Joined):
         alone = dataclasses.replace(config, multi=Multi())
@@ -99,7 +116,9 @@ def make_task(config: Config, spec: Spec, classes: Sequence[str] = ()) -> Task:
             one.name: dataclasses.replace(spec, num_classes=len(classes_of(classes, one.name)))
             for one in kind.tasks
         }
-        parts = [make_task(dataclasses.replace(alone, task=name), of) for name, of in specs.items()]
+        parts = [
+            _make_task(dataclasses.replace(alone, task=name), of, ()) for name, of in specs.items()
+        ]
         return multi(parts, config.multi.weights)
     if config.multi.weights:
         raise ValueError(
@@ -113,8 +132,6 @@ def make_task(config: Config, spec: Spec, classes: Sequence[str] = ()) -> Task:
     if config.task == "detection":
         return detection(Detector(spec, **_numbers(precision)))
     if config.task == "pose":
-        if smoothing:
-            raise ValueError(f"run.label_smoothing is {smoothing}; pose has no labels to smooth")
         return pose(_pose_net(config, spec), config.pose.sigma)
     return classification(make_net(spec, precision), smoothing)
 

@@ -17,7 +17,7 @@ CONFIDENT = 0.3  # the score from which on a box is shown
 
 
 class Verdict(NamedTuple):
-    """NaN where there is no object. K classes, I images."""
+    """Figures of K classes in I images; average precision is NaN of a class without an object."""
 
     ap: np.ndarray  # float64 [K], the mean over IoU 0.5, 0.55 .. 0.95 (COCO's AP)
     ap50: np.ndarray  # float64 [K], at IoU 0.5 (VOC's), by COCO's 101 points of recall
@@ -32,15 +32,16 @@ def judge(
     said: Sequence[tuple[np.ndarray, ...]],
     classes: int,
 ) -> Verdict:
-    """Of each image (boxes [n, 4], label [n], ignored [n]) and (boxes [m, 4], label [m], score
-    [m]); a label below 0 is padding. Raises ImportError where pycocotools is not installed."""
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError:
-        raise ImportError(
-            "average precision is computed by pycocotools: pip install 'alexnet_jax[detection]'"
-        ) from None
+    """How good the boxes are that were said of some images.
+
+    Args:
+        true: of each image (boxes [n, 4], label [n], ignored [n]).
+        said: of each image (boxes [m, 4], label [m], score [m]).
+        classes: how many there are. A label below 0 is padding.
+
+    Raises ImportError as `coco_tools`.
+    """
+    COCO, COCOeval = coco_tools()
     tables = []
     for kind, images in (("iscrowd", true), ("score", said)):
         table = COCO()
@@ -67,10 +68,16 @@ def judge(
     return Verdict(precision.mean(axis=(1, 2)), precision[:, 0].mean(1), precision[:, 0], *counts)
 
 
-def mean(values: np.ndarray) -> float:
-    """Over the classes that have objects; NaN where none has."""
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if len(known) else float("nan")
+def coco_tools() -> tuple[Any, Any]:
+    """COCO and COCOeval; raises ImportError where pycocotools is not installed."""
+    try:
+        from pycocotools.coco import COCO
+        from pycocotools.cocoeval import COCOeval
+    except ImportError:
+        raise ImportError(
+            "average precision is computed by pycocotools: pip install 'alexnet_jax[detection]'"
+        ) from None
+    return COCO, COCOeval
 
 
 def _rows(images: Sequence[tuple[np.ndarray, ...]], kind: str) -> Iterator[dict[str, Any]]:

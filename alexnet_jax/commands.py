@@ -13,10 +13,11 @@ import numpy as np
 from alexnet_jax import assemble
 from alexnet_jax.average_precision import CONFIDENT
 from alexnet_jax.data.loader import Reader, evaluation_batches
+from alexnet_jax.data.sources.base import Source
 from alexnet_jax.leaves import digest, leaf_name
 from alexnet_jax.parts import placed
 from alexnet_jax.predict import predict_files
-from alexnet_jax.restored import find_checkpoint, load
+from alexnet_jax.restored import Restored, find_checkpoint, load
 from alexnet_jax.train import parallel
 from alexnet_jax.train.canvas import answer_canvas, eval_canvas
 from alexnet_jax.train.checkpoint import load_arrays, read_meta, steps_in
@@ -35,19 +36,10 @@ def evaluate(
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected at least 1")
     restored = load(run, which)
-    config, p, task = restored.config, restored.preprocessing, restored.task
+    p, task = restored.preprocessing, restored.task
     if views == 10 and task.name != "classification":
         raise ValueError(f"ten views are averaged for classification, not for {task.name}")
-    source = assemble.open_source(
-        data or config.data, canvas=p.canvas, seed=config.seed, data_dir=config.input.data_dir
-    )
-    if (classes := task.classes(source)) != restored.classes:
-        raise ValueError(
-            f"{source.name} has the classes {', '.join(classes)}; the network was trained "
-            f"on {', '.join(restored.classes)}"
-        )
-    if split not in source.splits:
-        raise ValueError(f"{source.name} has no split {split!r}, only {', '.join(source.splits)}")
+    source = _source_like(restored, data, split)
     mesh = parallel.make_mesh()
     state = jax.device_put(restored.state, parallel.replicated(mesh))
     step = partial(ten_view_step if views == 10 else eval_canvas, task=task, preprocessing=p)
@@ -55,7 +47,7 @@ def evaluate(
     reader = Reader(
         source.splits[split],
         canvas=p.canvas,
-        workers=config.input.workers,
+        workers=restored.config.input.workers,
         annotations=task.annotations,
     )
 
@@ -76,12 +68,33 @@ def evaluate(
         found = predictions(
             parallel.mesh_eval(answer, mesh, parallel.replicated(mesh)), state, batches()
         )
-        figures |= task.score(found, classes)
+        figures |= task.score(found, restored.classes)
     lines += [f"{name:8} {value!r}" for name, value in figures.items()]
     notes = list(source.notes)
     if data is None and source.fingerprint != restored.meta["data"]["fingerprint"]:
         notes.append("the data are not those of the run: their fingerprint differs")
     return "\n".join([*lines, *(f"note: {note}" for note in notes)])
+
+
+def _source_like(restored: Restored, data: str | None, split: str) -> Source:
+    """The data of a run, or other `data` of the same classes; raises ValueError where these differ,
+    or there is no such split."""
+    config, task = restored.config, restored.task
+    source = assemble.open_source(
+        data or config.data,
+        canvas=restored.preprocessing.canvas,
+        seed=config.seed,
+        data_dir=config.input.data_dir,
+        annotations=task.annotations,
+    )
+    if (classes := task.classes(source)) != restored.classes:
+        raise ValueError(
+            f"{source.name} has the classes {', '.join(classes)}; the network was trained "
+            f"on {', '.join(restored.classes)}"
+        )
+    if split not in source.splits:
+        raise ValueError(f"{source.name} has no split {split!r}, only {', '.join(source.splits)}")
+    return source
 
 
 def predict(

@@ -13,7 +13,7 @@ from alexnet_jax.config import Config
 from alexnet_jax.models.alexnet import convolution_forms
 from alexnet_jax.models.spec import shapes
 from alexnet_jax.optim.rules import format_table
-from alexnet_jax.parts import evaluate_split, frozen_up_to, make_parts, train_batches
+from alexnet_jax.parts import evaluates_at, frozen_up_to, make_parts, split_figures, train_batches
 
 STEPS = 5
 
@@ -55,17 +55,18 @@ def dry_run(config: Config) -> None:
         state, _ = jax.block_until_ready(step(state, batch))
         seconds.append(time.perf_counter() - began)
     step_time = statistics.median(seconds[1:])
-    evaluate_split(parts, state, "validation")
+    split_figures(parts, state, "validation")
     began = time.perf_counter()
-    evaluate_split(parts, state, "validation")
+    split_figures(parts, state, "validation")
     evaluation = time.perf_counter() - began
     rate = config.batch_size / step_time
     print(
         f"a step of {config.batch_size} takes {1e3 * step_time:.1f} ms (median of {STEPS}), "
         f"{rate:.0f} images/s; an evaluation {evaluation:.1f} s"
     )
-    total = parts.total_steps * step_time + config.epochs * evaluation
+    evaluations = sum(evaluates_at(parts, n + 1) for n in range(parts.total_steps))
+    total = parts.total_steps * step_time + evaluations * evaluation
     print(
-        f"all {config.epochs:g} epochs: {parts.total_steps} steps, about "
-        f"{timedelta(seconds=round(total))}; early stopping may end it before"
+        f"all {config.epochs:g} epochs: {parts.total_steps} steps and {evaluations} evaluations, "
+        f"about {timedelta(seconds=round(total))}; early stopping may end it before"
     )

@@ -55,7 +55,10 @@ def finish(parts: Parts, folder: RunFolder, at: Position, reason: str, command: 
 
 
 def _known(folder: RunFolder, end: Mapping[str, Any]) -> dict[str, Any]:
-    """results.json if it is of this end and whole; one of an earlier version may lack findings."""
+    """What results.json holds, if it is of this very end of the run and lacks nothing; else {}.
+
+    One that an earlier version wrote may lack the findings.
+    """
     if not (folder.path / "results.json").exists():
         return {}
     results = folder.read_json("results.json")
@@ -64,7 +67,8 @@ def _known(folder: RunFolder, end: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _judged(parts: Parts, state: TrainState) -> dict[str, Any]:
-    """All of results.json that reads whole splits; `findings` names the split of the rest."""
+    """What results.json tells of the best checkpoint: metrics and scores of validation and test,
+    and what the task finds in the split that `findings` names, which is test where there is one."""
     source = parts.source
     split = "test" if "test" in parts.readers else "validation"
     answers = predict_split(parts, state, split)

@@ -60,5 +60,6 @@ def check_same(config: Config, source: Source, meta: dict, folder: RunFolder) ->
 
 
 def forms(parts: Parts) -> dict[str, str]:
-    """The form that each convolution takes here: bits are equal only where they are."""
+    """The form (models/kernels.py) that each convolution takes on this machine: where a run is gone
+    on with under other forms, it agrees up to rounding and not to the bit."""
     return convolution_forms(parts.task.net, parts.preprocessing.size, parts.config.batch_size)

@@ -14,9 +14,10 @@ from numpy.typing import ArrayLike
 
 from alexnet_jax import assemble
 from alexnet_jax.config import Config
-from alexnet_jax.data.loader import Reader, blank, evaluation_batches, training_batches
+from alexnet_jax.data.loader import Reader, evaluation_batches, training_batches
 from alexnet_jax.data.preprocess import Preprocessing
-from alexnet_jax.data.sources.base import Source, Split, Subset
+from alexnet_jax.data.rows import blank
+from alexnet_jax.data.sources.base import Source, Subset
 from alexnet_jax.optim.chain import Optimizer
 from alexnet_jax.tasks.base import Task
 from alexnet_jax.tasks.registry import task_type
@@ -31,7 +32,8 @@ EVALUATION_BATCH = 128  # at least; evaluation needs less memory than training d
 
 
 class StageParts(NamedTuple):
-    """What changes from one stage of training to the next (transfer/stages.py)."""
+    """What a stage of training (transfer/stages.py) has of its own: other parameters are frozen, so
+    optimizer, state and step are others too. Without stages there is one."""
 
     begin: int  # updates done before its first
     freeze: str | None
@@ -43,7 +45,8 @@ class StageParts(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """What a run is made of. Evaluation and prediction take states without an optimizer's."""
+    """What a run is made of. `evaluate` and `predict` take what `without_optimizer` leaves of a
+    state, so that they are compiled once for all stages."""
 
     config: Config  # with the task's own monitor where it names none
     source: Source
@@ -71,19 +74,10 @@ def make_parts(config: Config) -> Parts:
         canvas=preprocessing.canvas,
         seed=config.seed,
         data_dir=config.input.data_dir,
+        annotations=kind.annotations,
     )
     classes = kind.classes(source)
-    readers = {
-        name: Reader(
-            _first(split, config.input.examples) if name == "train" else split,
-            canvas=preprocessing.canvas,
-            workers=config.input.workers,
-            memory=int(config.input.memory * 2**30),
-            crop=assemble.file_crop(config) if name == "train" else None,
-            annotations=kind.annotations,
-        )
-        for name, split in source.splits.items()
-    }
+    readers = _readers(config, source, preprocessing.canvas, kind.annotations)
     examples = len(readers["train"])
     task = assemble.make_task(config, assemble.make_spec(config, len(classes)), classes)
     config = assemble.with_monitor(config, task)
@@ -174,7 +168,7 @@ def frozen_up_to(tap: str | None) -> str:
 
 
 def without_optimizer(state: TrainState) -> TrainState:
-    """What evaluation needs of a state, the same in every stage."""
+    """What evaluation needs of a state; its shapes are the same in every stage."""
     return state.replace(opt_state=None)
 
 
@@ -276,5 +270,22 @@ def placed(batches: Generator[dict, None, None], mesh: Mesh) -> Generator[dict, 
             }
 
 
-def _first(split: Split, examples: int | None) -> Split:
-    return split if examples is None else Subset(split, np.arange(min(examples, len(split))))
+def _readers(
+    config: Config, source: Source, canvas: int, annotations: tuple[str, ...]
+) -> dict[str, Reader]:
+    """A reader of each split; crops out of files, and a limit of examples, are train's alone."""
+    splits, crops = dict(source.splits), {"train": assemble.file_crop(config)}
+    if config.input.examples is not None:
+        count = min(config.input.examples, len(splits["train"]))
+        splits["train"] = Subset(splits["train"], np.arange(count))
+    return {
+        name: Reader(
+            split,
+            canvas=canvas,
+            workers=config.input.workers,
+            memory=int(config.input.memory * 2**30),
+            crop=crops.get(name),
+            annotations=annotations,
+        )
+        for name, split in splits.items()
+    }

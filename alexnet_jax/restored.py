@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +22,14 @@ from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.settings import from_json
 from alexnet_jax.tasks.base import Task
 from alexnet_jax.tasks.multi import classes_of
-from alexnet_jax.train.checkpoint import load_arrays, read_meta, steps_in
+from alexnet_jax.train.checkpoint import DamagedCheckpoint, load_arrays, read_meta, steps_in
 from alexnet_jax.train.state import TrainState
 from alexnet_jax.transfer.convolutionalize import in_form_of
 from alexnet_jax.transfer.merge import merge_params
 from alexnet_jax.weights import read
 from alexnet_jax.weights.base import layer_of
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Restored:
 def find_checkpoint(path: str | Path, which: str = "best") -> tuple[Path, int]:
     """(folder of checkpoints, step) of a run folder's best or last, or of one STEP folder.
 
-    Raises FileNotFoundError that says what was looked for.
+    Which is the best one, the newest checkpoint tells whose meta can be read. Raises
+    FileNotFoundError that says what was looked for, DamagedCheckpoint where none can be read.
     """
     if which not in ("best", "last"):
         raise ValueError(f"which is {which!r}; expected best or last")
@@ -62,8 +66,14 @@ def find_checkpoint(path: str | Path, which: str = "best") -> tuple[Path, int]:
         )
     if which == "last":
         return folder, steps[-1]
-    best = read_meta(folder, steps[-1])["best_step"]
-    return folder, steps[-1] if best is None else best
+    for step in reversed(steps):
+        try:
+            best = read_meta(folder, step)["best_step"]
+        except DamagedCheckpoint as error:
+            log.warning("%s; asking the one before which is the best", error)
+        else:
+            return folder, step if best is None else best
+    raise DamagedCheckpoint(f"none of the checkpoints in {folder} is sound: {steps}")
 
 
 def load(path: str | Path, which: str = "best") -> Restored:
@@ -161,18 +171,8 @@ def initial_state(
     source = given(source) if isinstance(source, str) else source
     params, where = source.params, source.where
     params = {**params, "backbone": in_form_of(state.params["backbone"], params["backbone"])}
-    heads, said = _heads(params), ""
-    for task, own in _heads(state.params).items():
-        have, want = (_of_task(names, task) for names in (source.about["classes"], classes))
-        head = _head(task, heads, own, have, want)
-        said += head.said
-        if head.params is None:
-            keep = (*keep, f"^{task}/head/" if task else "^head/")
-        elif task in heads:
-            params |= (
-                {task: {**params[task], "head": head.params}} if task else {"head": head.params}
-            )
-    keep = (*keep, *_of_other_parts(source, state.params))
+    params, unfit, about_heads = _fitted_heads(source, params, state.params, classes)
+    keep = (*keep, *unfit, *_of_other_parts(source, state.params))
     model_state = dict(state.model_state)
     try:
         merged = merge_params(state.params, params, keep)
@@ -190,15 +190,32 @@ def initial_state(
         model_state=model_state,
         ema=None if state.ema is None else _in_place_of(state.params, merged.params),
     )
-    told = [name for name in merged.kept if not (said and _in_head(name))]
-    said = f"Parameters from {where}{said}"
-    kept = _layers(told)
+    said = f"Parameters from {where}{about_heads}"
+    kept = _layers([name for name in merged.kept if not (about_heads and _in_head(name))])
     if kept:
         said += f"; at their initialization stay {', '.join(kept)}"
     left = _layers([name for name in merged.left if not _in_head(name)])
     if left := [name for name in left if name not in kept]:
         said += f"; left out {', '.join(left)}"
     return state, said + _other_preprocessing(source.preprocessing, preprocessing)
+
+
+def _fitted_heads(
+    source: Given, params: Any, own: Any, classes: tuple[str, ...]
+) -> tuple[Any, list[str], str]:
+    """(`params` with each head as the network's `own` takes it, expressions for the heads that stay
+    at their initialization, what is to be said of both)."""
+    heads, unfit, said = _heads(params), [], ""
+    for task, own_head in _heads(own).items():
+        have, want = (_of_task(names, task) for names in (source.about["classes"], classes))
+        head = _head(task, heads, own_head, have, want)
+        said += head.said
+        if head.params is None:
+            unfit.append(f"^{task}/head/" if task else "^head/")
+        elif task in heads:
+            fitted = {"head": head.params}
+            params = params | ({task: {**params[task], **fitted}} if task else fitted)
+    return params, unfit, said
 
 
 def _of_other_parts(source: Given, own: Any) -> tuple[str, ...]:
@@ -229,17 +246,19 @@ def _of_task(classes: Sequence[str], task: str) -> tuple[str, ...]:
 
 
 class _Head(NamedTuple):
-    """`params` as they are to be loaded, None where the head stays; what is to be `said` of it."""
+    """What becomes of a network's head: the `params` to load into it, or None where it stays at its
+    initialization; and what is to be `said` of that."""
 
     params: Any
     said: str = ""
 
 
 def _head(task: str, heads: Any, own: Any, have: Sequence[str], want: Sequence[str]) -> _Head:
-    """What becomes of a task's head among those given, for the classes `have`, in a network whose
-    `own` is for the classes `want`.
+    """Whether the head of a task among the given `heads` fits the network's `own`, and how.
 
-    Names count where both are known: a column that meant bus must not be taken for car.
+    `have` are the classes that the given one was trained for, `want` those of the network, empty
+    where they are not known. Where both are, names count: a column that meant bus must not be taken
+    for car.
     """
     if not heads:
         return _Head({})  # merge_params tells that it is missing

@@ -57,7 +57,7 @@ ARRAYS = {
 class Outcome:
     """What came of case number `number`: the rows of its evaluations, as metrics.csv has them with
     "step", and its last state. `diverged_at` is the first step whose loss or gradient is not
-    finite, or None.
+    finite, or None; its state then means nothing.
     """
 
     number: int
@@ -120,7 +120,8 @@ def _outcomes(
 
 
 def _program(config: Config) -> Config:
-    """The config without the numbers that are arrays: equal ones share a compiled program."""
+    """The config with one value for all numbers that are arrays in the state: members for which it
+    is equal share a compiled program."""
     given = {name for name, value in _arrays(config).items() if value is not None}
     return changed(config, {"seed": 0, **dict.fromkeys(sorted(given), 0.5)})
 

@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import math
 import time
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
 
 import jax
-import jax.numpy as jnp
 
+from alexnet_jax.average_precision import coco_tools
 from alexnet_jax.config import Config
-from alexnet_jax.data.loader import Reader
-from alexnet_jax.leaves import named_leaves
+from alexnet_jax.data.loader import Reader, refuse_bad
 from alexnet_jax.meta import check_same, forms, make_meta
-from alexnet_jax.optim.rules import split
 from alexnet_jax.optim.schedules import Plateau
 from alexnet_jax.parts import (
     Parts,
@@ -32,32 +28,29 @@ from alexnet_jax.parts import (
     frozen_up_to,
     make_parts,
     make_update,
-    sample_batch,
     score_split,
     stage_for,
     train_batches,
     validation_metrics,
-    without_optimizer,
 )
 from alexnet_jax.report.against import read_run
 from alexnet_jax.restored import given, initial_state
 from alexnet_jax.settings import to_json
 from alexnet_jax.train import early_stopping
-from alexnet_jax.train.checkpoint import Checkpoints, steps_in
+from alexnet_jax.train.checkpoint import Checkpoints, read_meta, steps_in
 from alexnet_jax.train.early_stopping import Reason, Stopper
 from alexnet_jax.train.environment import environment
 from alexnet_jax.train.evaluate import sums_from_json
-from alexnet_jax.train.health import EXAMPLES, examine, warnings
 from alexnet_jax.train.loop import (
     INTERRUPTED,
     NonFiniteLoss,
     Position,
     fit,
-    flat_at_chance,
 )
 from alexnet_jax.train.progress import Progress
 from alexnet_jax.train.run import RunFolder, interruptible
-from alexnet_jax.train.state import TrainState, frozen_mask
+from alexnet_jax.train.state import TrainState
+from alexnet_jax.watch import Watch
 
 
 class TooManyBadImages(RuntimeError):
@@ -71,27 +64,25 @@ def train(config: Config, command: str) -> str:
     is gone on with, bit for bit; of a finished one only the report is drawn anew.
 
     Raises ValueError for settings that differ from those the run began with, RunLockedError where
-    another process has the folder, NonFiniteLoss, TooManyBadImages; FileNotFoundError where
-    `transfer.against` is no run.
+    another process has the folder, NonFiniteLoss, TooManyBadImages; BadImage for one of validation
+    or test, ImportError for a package that is missing, FileNotFoundError where `transfer.against`
+    is no run.
     """
     if find_spec("matplotlib") is None:
         import_module("alexnet_jax.report.plots")  # it says now what the report will need
-
-    parts = make_parts(config)  # first: what cannot begin leaves no folder behind
+    parts = make_parts(config)
     config = parts.config
-    _check_monitor(parts)
-    if config.transfer.against is not None:
-        read_run(config.transfer.against)  # what the report needs is there before hours of training
+    _check_ready(parts)  # what cannot begin leaves no folder behind
     folder = RunFolder(config.run_dir)
     with folder.lock(), interruptible() as interrupt:
         if config.fresh:
             folder.clear()
-        with Checkpoints(folder.path / "checkpoints", keep=config.run.keep) as checkpoints:
-            at = _begin(parts, folder, checkpoints, command)
-            try:
+        try:
+            with Checkpoints(folder.path / "checkpoints", keep=config.run.keep) as checkpoints:
+                at = _begin(parts, folder, checkpoints, command)
                 at, reason = _fit(parts, folder, checkpoints, at, lambda: interrupt.requested)
-            except NonFiniteLoss as error:
-                raise NonFiniteLoss(_advice(str(error), folder)) from None
+        except NonFiniteLoss as error:  # here, where all that was saved is written
+            raise NonFiniteLoss(_advice(str(error), folder)) from None
         if reason == INTERRUPTED:
             folder.say(f"Interrupted at step {at.step}, saved. Go on with:\n  {command}")
             return reason
@@ -102,6 +93,18 @@ def train(config: Config, command: str) -> str:
 
         finish(parts, folder, at, reason, command)
         return reason
+
+
+def _check_ready(parts: Parts) -> None:
+    """Raise now what would otherwise end the run after an epoch, or after hours."""
+    if parts.task.scores:
+        coco_tools()
+    _check_monitor(parts)
+    for name, reader in parts.readers.items():
+        if name != "train":
+            refuse_bad(reader)  # of a split in memory; others are read as they are evaluated
+    if parts.config.transfer.against is not None:
+        read_run(parts.config.transfer.against)
 
 
 def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints, command: str) -> Position:
@@ -115,8 +118,13 @@ def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints, command: s
         check_finite=config.stopping.check_finite,
     )
     if checkpoints.steps():
-        state, meta = checkpoints.restore(lambda step: stage_for(parts, step).target)
-        check_same(config, parts.source, meta, folder)
+
+        def target(step: int) -> TrainState:
+            """Before arrays are compared: other settings may make others, and tell it better."""
+            check_same(config, parts.source, read_meta(checkpoints.folder, step), folder)
+            return stage_for(parts, step).target
+
+        state, meta = checkpoints.restore(target)
         folder.rewind(int(state.step))
         stopper = dataclasses.replace(
             early_stopping.from_json(meta["stopper"]), patience=config.patience
@@ -159,17 +167,7 @@ def _fit(
     config, reader = parts.config, parts.readers["train"]
     batch_size, examples = config.batch_size, len(reader)
     started = {"time": time.monotonic(), "step": at.step}
-    losses = [row["train/loss"] for row in folder.read()]
-    warned: set[str] = set()
-    sample = cache(lambda: sample_batch(parts, "validation", EXAMPLES))  # not read at the start
-    health = jax.jit(partial(examine, task=parts.task, preprocessing=parts.preprocessing))
-    before: Any = None  # the trained parameters, before the update that is evaluated after
-
-    def warn(kind: str, said: str) -> None:
-        """Once."""
-        if kind not in warned:
-            warned.add(kind)
-            folder.say(said)
+    watch = Watch(parts, folder)
 
     def record(at: Position, row: dict[str, float]) -> None:
         seconds = time.monotonic() - started["time"]
@@ -185,13 +183,7 @@ def _fit(
         events.write(row)
         best = " *" if at.stopper.best_step == at.step else ""
         folder.say(_line(row, parts.task.monitor[0], rate) + best)
-        losses.append(row["train/loss"])
-        if flat_at_chance(losses, len(parts.classes)):
-            warn("flat", _FLAT.format(chance=math.log(len(parts.classes))))
-        figures = jax.tree.map(float, health(before, without_optimizer(at.state), sample()))
-        events.write({"step": at.step} | dict(named_leaves(figures)))
-        for kind, said in warnings(figures).items():
-            warn(kind, said)
+        events.write({"step": at.step} | watch.look(at.state, row["train/loss"]))
 
     def save(at: Position) -> None:
         best_step = at.stopper.best_step
@@ -207,15 +199,13 @@ def _fit(
             numbers = itertools.count(at.step + 1)
 
             def step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
-                nonlocal before
                 number = next(numbers)
                 progress.update(number)
                 stage = stage_for(parts, number)
                 if number - 1 == stage.begin > 0:
                     folder.say(f"From step {number} on, {frozen_up_to(stage.freeze)}")
                 if evaluates_at(parts, number):
-                    trained, _ = split(state.params, frozen_mask(state.params, stage.tx))
-                    before = jax.tree.map(jnp.copy, trained)  # the step is given the originals
+                    watch.remember(state, stage)
                 return make_update(parts, number, state, batch)
 
             return fit(
@@ -280,10 +270,4 @@ def _advice(what: str, folder: RunFolder) -> str:
 _OTHER_FORMS = (
     "Convolutions take other forms here than where the run began (backend, number of devices or "
     "version): results agree up to rounding, not to the bit."
-)
-
-_FLAT = (
-    "The loss has stayed at {chance:.4f}, that of guessing. Try another --learning-rate (often a "
-    "lower one), another initializer (--model.kernel-init he_normal) or normalization "
-    "(--model.normalization batch), and look at the labels."
 )

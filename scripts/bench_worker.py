@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import measuring
 
-from alexnet_jax.models.spec import Spec, shapes, spec
+from alexnet_jax.models.spec import Spec, hands_on, shapes, spec
 
 LEARNING_RATE, MOMENTUM, L2 = 1e-3, 0.9, 5e-4
 
@@ -212,7 +212,7 @@ def pytorch_net(net: Spec) -> Any:
         ]
         if "pool" in conv.then:
             modules += [nn.MaxPool2d(3, 2)]
-            tap = tap.split("_")[0].replace("conv", "pool")
+        tap = hands_on(tap, conv)
         modules += after(tap)
         channels = conv.features
     modules += [nn.Flatten()]

@@ -169,7 +169,7 @@ def test_a_dry_run_tells_what_a_run_would_be_and_leaves_nothing(told, pictures, 
     status, text = told(
         *("train", "folder", "--spec", "small", "--data", pictures, "--dry-run"),
         *("--input.size", "32", "--batch-size", "4", "--epochs", "2", "--model.width", "0.25"),
-        *("--optimizer.rules", "^head/ lr_mult=10"),
+        *("--optimizer.rules", "^head/ lr_mult=10", "--run.evaluate-every", "2 steps"),
     )
     assert status == 0
     assert "train 12" in text and "validation 8" in text
@@ -178,7 +178,8 @@ def test_a_dry_run_tells_what_a_run_would_be_and_leaves_nothing(told, pictures, 
     assert re.search(r"[\d,]+ parameters; the state takes [\d.]+ MiB", text)
     assert re.search(r"a step needs [\d.]+ MiB besides the state", text)
     assert re.search(r"a step of 4 takes [\d.]+ ms", text)
-    assert re.search(r"all 2 epochs: 6 steps, about \d+:\d\d:\d\d", text)  # 2 x 12 / 4
+    # 2 x 12 / 4, and every other one is followed by an evaluation
+    assert re.search(r"all 2 epochs: 6 steps and 3 evaluations, about \d+:\d\d:\d\d", text)
     assert sorted(tmp_path.rglob("*")) == before
 
 

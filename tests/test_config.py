@@ -175,6 +175,22 @@ def test_a_task_stops_on_its_own_metric_where_nothing_else_is_asked_for():
         assemble.make_task(Config(task="depth"), assemble.make_spec(Config(), 3))
 
 
+def test_labels_are_smoothed_where_there_are_some_and_else_it_is_refused():
+    def made(name, *classes):
+        config = changed(recipe(name), {"run.label_smoothing": 0.1})
+        return assemble.make_task(config, assemble.make_spec(config, 2), classes)
+
+    for name in ("street-detection", "street-pose"):
+        with pytest.raises(ValueError, match=r"label_smoothing is 0\.1; (detection|pose) has no"):
+            made(name)
+    _, segmentation = made(
+        "street-multi",
+        *(f"detection/{i}" for i in range(6)),
+        *(f"segmentation/{i}" for i in range(7)),
+    ).tasks
+    assert segmentation.label_smoothing == 0.1
+
+
 def test_every_recipe_is_one_of_the_documented_names():
     documented = (
         "street", "cifar10", "folder", "street-segmentation", "segmentation-folder",

@@ -22,7 +22,7 @@ from alexnet_jax.restored import find_checkpoint, initial_state, load
 from alexnet_jax.tasks.classification import classification
 from alexnet_jax.tasks.detection import detection
 from alexnet_jax.tasks.segmentation import segmentation
-from alexnet_jax.train.checkpoint import Checkpoints, load_arrays
+from alexnet_jax.train.checkpoint import Checkpoints, DamagedCheckpoint, load_arrays
 from alexnet_jax.train.state import init_state
 from alexnet_jax.weights import of_run, write
 
@@ -193,7 +193,7 @@ def test_a_folder_without_checkpoints_is_told(tmp_path):
         find_checkpoint(RUN, "first")
 
 
-def test_the_best_and_the_last_are_found(restored, tmp_path):
+def test_the_best_and_the_last_are_found(restored, tmp_path, caplog):
     shutil.copytree(RUN, tmp_path / "run")
     folder = tmp_path / "run" / "checkpoints"
     with Checkpoints(folder) as checkpoints:
@@ -205,6 +205,13 @@ def test_the_best_and_the_last_are_found(restored, tmp_path):
     assert find_checkpoint(tmp_path / "run", "last") == (folder, 5)
     assert find_checkpoint(folder / "5", "best") == (folder, 5)
     assert int(load(tmp_path / "run").state.step) == 2
+    # A damaged newest one hides nothing: the one before knows a best one, too.
+    shutil.rmtree(folder / "5" / "meta")
+    assert find_checkpoint(tmp_path / "run") == (folder, 2)
+    assert str(folder / "5") in caplog.text
+    shutil.rmtree(folder / "2" / "meta")
+    with pytest.raises(DamagedCheckpoint, match=r"none of the checkpoints .* \[2, 5\]"):
+        find_checkpoint(tmp_path / "run")
 
 
 # ---- pictures ------------------------------------------------------------------------------------

@@ -25,5 +25,6 @@ WHOLE = Framing(letterbox, mask_into, points_into)
 
 
 def framing(annotations: tuple[str, ...]) -> Framing:
-    """The whole where objects are to be found, else the square in the middle."""
+    """How a picture with these annotations is framed: whole where objects are to be found in it,
+    since a cut would lose those at its edge, else by the square in its middle."""
     return WHOLE if "boxes" in annotations else MIDDLE

@@ -7,38 +7,30 @@
     for batch in evaluation_batches(validation, batch_size=128): ...     # every example once
     print(train.bad)                                     # {"cat/7.jpg": "empty file", ...}
 
-A batch holds `image` uint8 [B, S, S, 3], `valid` bool [B], `index` int32 [B] and the annotations
-that were asked for: `label` int32 [B]; `segmentation` uint8 [B, S, S], cut and scaled as its image;
-`boxes` float32 [B, N, 4], `box_label` int32 [B, N] and `box_ignore` bool [B, N], N = `BOXES`, a
-box without area being padding; `joints` float32 [B, 1, 14, 2] (y, x) in pixels of the canvas,
-outside of which `joint_visible` bool [B, 1, 14] is false. Its arrays are fresh and never written
-after hand-over, since `jax.device_put` may alias them. The number of workers changes the speed and
-nothing else. Their threads end with the iterator: call its `close()`, or let go of it.
+What a batch holds stands in rows.py. Its arrays are fresh and never written after hand-over, since
+`jax.device_put` may alias them. The number of workers changes the speed and nothing else. Their
+threads end with the iterator: call its `close()`, or let go of it.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from alexnet_jax.data import decode
-from alexnet_jax.data.framing import framing
-from alexnet_jax.data.letterbox import boxes_into
-from alexnet_jax.data.skeleton import JOINTS
+from alexnet_jax.data.rows import Batch, Cut, blank, fill_row
 from alexnet_jax.data.sources.base import Split
 from alexnet_jax.data.stream import CROP, indices, philox
 
-Batch = dict[str, np.ndarray]
-
 MEMORY = 2**30  # bytes of decoded canvases that a reader may keep
 PREFETCH = 2  # batches decoded ahead of the one in use
-BOXES = 128  # of an image, at most
 PADDING = -1  # the index of rows that fill up the last evaluation batch
 
 
@@ -144,7 +136,7 @@ class Reader:
                 continue
             name = self.split.name(index)
             try:
-                self._read(batch, row, self.split[index], name, draw)
+                fill_row(batch, row, self.split[index], name, self._cut(draw, row))
                 batch["valid"][row] = True
             except decode.BadImage as error:
                 bad[name] = str(error).removeprefix(f"{name}: ")
@@ -152,72 +144,16 @@ class Reader:
                 raise RuntimeError(f"{name}: {type(error).__name__}: {error}") from error
         return bad
 
-    def _read(
-        self, batch: Batch, row: int, example: dict[str, Any], name: str, draw: _Draw
-    ) -> None:
-        if "label" in self.annotations:
-            batch["label"][row] = example["label"]
-        image, crop = example["image"], self.crop if draw.key is not None else None
-        frame = framing(self.annotations)
-        masked, boxed, posed = (
-            name in self.annotations for name in ("segmentation", "boxes", "joints")
-        )
-        if isinstance(image, bytes):
-            small = None if crop or masked or boxed or posed else self.canvas
-            image = decode.decode_rgb(image, name, min_side=small)
-        if masked:
-            mask = example["segmentation"]
-            if mask.shape != image.shape[:2]:
-                raise decode.BadImage(
-                    f"{name}: segmentation is {_size(mask)}, its image {_size(image)}; a mask has "
-                    "a value for every pixel"
-                )
-            batch["segmentation"][row] = frame.mask(mask, self.canvas)
-        if boxed:
-            count = len(example["boxes"])
-            if count > BOXES:
-                raise decode.BadImage(f"{name}: {count} boxes, more than a batch holds ({BOXES})")
-            into = boxes_into(example["boxes"], image.shape, self.canvas)
-            batch["boxes"][row, :count] = into
-            for other in ("box_label", "box_ignore"):
-                batch[other][row, :count] = example[other]
-        if posed:
-            points = frame.points(example["joints"], image.shape, self.canvas)
-            inside = ((points >= 0) & (points < self.canvas)).all(axis=-1)
-            batch["joints"][row] = points
-            batch["joint_visible"][row] = example["joint_visible"] & inside
+    def _cut(self, draw: _Draw, row: int) -> Cut | None:
+        """The random crop of a row, which depends on seed and position alone."""
+        crop = self.crop
         if crop is None or draw.key is None:
-            batch["image"][row] = frame.image(image, self.canvas)
-            return
+            return None
         seed, position = draw.key
         rng = np.random.Generator(philox(seed, position + row, CROP))
-        batch["image"][row] = decode.random_resized_crop(
-            image, self.canvas, rng, crop.scale, crop.ratio
+        return lambda image, size: decode.random_resized_crop(
+            image, size, rng, crop.scale, crop.ratio
         )
-
-
-def blank(count: int, canvas: int, annotations: tuple[str, ...]) -> Batch:
-    """A batch of rows that do not count: black, `valid` False.
-
-    Raises ValueError for annotations that cannot be read.
-    """
-    kinds: dict[str, tuple[tuple[int, ...], Any]] = {
-        "label": ((), np.int32),
-        "segmentation": ((canvas, canvas), np.uint8),
-        "boxes": ((BOXES, 4), np.float32),
-        "box_label": ((BOXES,), np.int32),
-        "box_ignore": ((BOXES,), bool),
-        "joints": ((1, len(JOINTS), 2), np.float32),
-        "joint_visible": ((1, len(JOINTS)), np.bool_),
-    }
-    if unknown := [name for name in annotations if name not in kinds]:
-        raise ValueError(f"a reader cannot read {unknown[0]!r}; it knows {', '.join(kinds)}")
-    return {
-        "image": np.zeros((count, canvas, canvas, 3), np.uint8),
-        **{name: np.zeros((count, *kinds[name][0]), kinds[name][1]) for name in annotations},
-        "valid": np.zeros(count, bool),
-        "index": np.zeros(count, np.int32),
-    }
 
 
 def training_batches(
@@ -238,11 +174,10 @@ def training_batches(
     if position < 0:
         raise ValueError(f"position {position} must not be negative")
 
-    def draws(start: int = position) -> Iterator[_Draw]:
-        while True:
+    def draws() -> Iterator[_Draw]:
+        for start in itertools.count(position, batch_size):
             rows = indices(seed, start, batch_size, len(reader))[mine]
             yield _Draw(rows, key=(seed, start + mine.start))
-            start += batch_size
 
     return reader.batches(draws())
 
@@ -256,23 +191,19 @@ def evaluation_batches(
         BadImage: an image cannot be read. Evaluation counts every example or says which it cannot.
     """
     mine = _share(batch_size, shard)
-    _refuse_bad(reader)
-    count = -(-len(reader) // batch_size) * batch_size
-    rows = np.full(count, PADDING, np.int64)
+    refuse_bad(reader)
+    batches = -(-len(reader) // batch_size)
+    rows = np.full(batches * batch_size, PADDING, np.int64)
     rows[: len(reader)] = np.arange(len(reader))
-    draws = (_Draw(rows[start : start + batch_size][mine]) for start in range(0, count, batch_size))
+    draws = (_Draw(of_batch[mine]) for of_batch in rows.reshape(batches, batch_size))
 
     def checked() -> Generator[Batch, None, None]:
-        with closing(reader.batches(draws)) as batches:
-            for batch in batches:
-                _refuse_bad(reader)
+        with closing(reader.batches(draws)) as made:
+            for batch in made:
+                refuse_bad(reader)
                 yield batch
 
     return checked()
-
-
-def _size(pixels: np.ndarray) -> str:
-    return f"{pixels.shape[1]} x {pixels.shape[0]}"
 
 
 class _Draw(NamedTuple):
@@ -308,7 +239,8 @@ def _share(batch_size: int, shard: tuple[int, int]) -> slice:
     return slice(process * rows, (process + 1) * rows)
 
 
-def _refuse_bad(reader: Reader) -> None:
+def refuse_bad(reader: Reader) -> None:
+    """Raise BadImage where it is known already that one cannot be read."""
     if reader.bad:
         listed = "; ".join(f"{name}: {reason}" for name, reason in list(reader.bad.items())[:10])
         raise decode.BadImage(

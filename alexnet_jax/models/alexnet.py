@@ -18,7 +18,7 @@ from jax import Array
 
 from alexnet_jax.models import kernels, layers
 from alexnet_jax.models.initializers import kernel_initializer
-from alexnet_jax.models.spec import Conv, Spec, layers_behind, shapes, smallest_size
+from alexnet_jax.models.spec import Conv, Spec, hands_on, layers_behind, shapes, smallest_size
 
 # Activations that keep order, in floating point too, so that they may change places with a maximum.
 NEVER_FALLING = ("relu", "leaky_relu", "identity")
@@ -95,8 +95,10 @@ def begin(
     axis_name: str | None = None,
     frozen: tuple[str, ...] = (),
 ) -> tuple[Array, Pass]:
-    """Images in the network's dtype, and how they are to pass; from within a network's call, with
-    the arguments that `AlexNet` explains."""
+    """What a network's call begins with: (images in the network's dtype, how they are to pass).
+
+    `module` is the network itself; the arguments are those of `AlexNet.__call__`.
+    """
     images = as_float(images)
     batch = images.shape[0]
     rows = jnp.arange(batch, dtype=jnp.int32) if rows is None else rows
@@ -107,10 +109,11 @@ def begin(
 
 
 def seen(module: Any, images: Array, window: int, how: Mapping[str, Any]) -> dict[str, Array]:
-    """What the module's own backbone, with a window, sees in images: {tap: value, "features": ..};
-    from within its call, with the arguments that `AlexNet` explains.
+    """What a network's own backbone sees in images: {tap: value, "features": ..}; its dense layers
+    at every place, through a `window`. To be called within the network's call.
 
-    Raises ValueError for images too small.
+    `module` is the network itself, `how` the other arguments of `AlexNet.__call__`. Raises
+    ValueError for images too small.
     """
     check_images(module.spec, images)
     images, passing = begin(module, images, **how)
@@ -148,7 +151,7 @@ class Backbone(nn.Module):
                 self.exact,
                 name=name,
             )(x)
-            norm, pool = name.replace("conv", "norm"), name.split("_")[0].replace("conv", "pool")
+            norm, pool = name.replace("conv", "norm"), hands_on(name, conv)
             tap, steps = name, conv.then
             if bias is not None and steps == ("activation", "pool") and falls_never:
                 # The same values, of which bias and activation then have a quarter to work on.
@@ -251,8 +254,7 @@ def convolution_forms(net: AlexNet, size: int, batch: int) -> dict[str, str]:
             padding=conv.padding,
             exact=net.exact,
         )
-        pool = name.split("_")[0].replace("conv", "pool")
-        side, _, channels = outputs[pool if "pool" in conv.then else name]
+        side, _, channels = outputs[hands_on(name, conv)]
     return forms
 
 
@@ -292,7 +294,7 @@ def _activation(name: str) -> Any:
 
 
 def _bias(spec: Spec, conv: Conv) -> float | None:
-    """None where a batch norm follows at once."""
+    """A convolution's first bias; None, for no bias, where a batch norm would subtract it again."""
     return None if conv.then[0] == "normalization" and spec.normalization == "batch" else conv.bias
 
 

@@ -100,6 +100,11 @@ class Spec:
         return tuple(name for name, _ in shapes(self, self.image_size))
 
 
+def hands_on(name: str, conv: Conv) -> str:
+    """The tap that a convolution's layer hands on to the next: pool5 where it pools, else conv4."""
+    return name.split("_")[0].replace("conv", "pool") if "pool" in conv.then else name
+
+
 def shapes(spec: Spec, size: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
     """(tap, shape without the batch) for square images of `size` px, by arithmetic alone."""
     taps: list[tuple[str, tuple[int, ...]]] = []
@@ -108,7 +113,7 @@ def shapes(spec: Spec, size: int) -> tuple[tuple[str, tuple[int, ...]], ...]:
         taps.append((name, (size, size, conv.features)))
         if "pool" in conv.then:
             size = (size - 3) // 2 + 1
-            taps.append((name.split("_")[0].replace("conv", "pool"), (size, size, conv.features)))
+            taps.append((hands_on(name, conv), (size, size, conv.features)))
     taps += [(name, (neurons,)) for name, neurons in spec.dense_layers()]
     return (*taps, ("logits", (spec.num_classes,)))
 
@@ -122,7 +127,7 @@ def multiply_adds(net: Spec, size: int | None = None) -> int:
         height, width, features = taps[name]
         total += height * width * features * conv.kernel**2 * channels // conv.groups
         channels = features
-        tap = name.split("_")[0].replace("conv", "pool") if "pool" in conv.then else name
+        tap = hands_on(name, conv)
     height, width, channels = taps[tap]
     inputs = height * width * channels
     for _, neurons in (*net.dense_layers(), ("head", net.num_classes)):
@@ -141,10 +146,7 @@ def layers_behind(
     convs, dense = spec.conv_layers(), spec.dense_layers()
     if tap is None:
         return convs, dense
-    ends = [
-        name.split("_")[0].replace("conv", "pool") if "pool" in conv.then else name
-        for name, conv in convs
-    ] + [name for name, _ in dense]
+    ends = [*(hands_on(name, conv) for name, conv in convs), *(name for name, _ in dense)]
     if tap not in ends:
         raise ValueError(
             f"nothing can begin behind {tap!r}: the layers of {spec.name!r} hand on "

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from alexnet_jax.models.spec import Conv, ResponseNorm, Spec
 
-_ACT = ("activation",)
 _POOL = ("activation", "pool")
 _NORM_ACT_POOL = ("normalization", "activation", "pool")
 _ACT_NORM_POOL = ("activation", "normalization", "pool")

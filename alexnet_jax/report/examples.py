@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from alexnet_jax.report import plots
+from alexnet_jax.report import inline
 from alexnet_jax.report.elements import section, table
 from alexnet_jax.tasks.palette import palette
 
@@ -69,7 +69,7 @@ def examples_section(
 def _figure(example: Example) -> str:
     pixels = ' class="pixels"' if max(example.image.shape[:2]) <= 64 else ""
     images = "".join(
-        f'<img{pixels} src="{plots.thumbnail(picture, SIDE)}" alt="{what}">'
+        f'<img{pixels} src="{inline.thumbnail(picture, SIDE)}" alt="{what}">'
         for what, picture in (
             ("image", example.image), ("truth", example.truth), ("answer", example.answer)
         )

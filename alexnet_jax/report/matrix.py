@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from alexnet_jax.report import plots
+from alexnet_jax.report import inline, plots
 from alexnet_jax.report.elements import figure, table
 
 
@@ -19,7 +19,7 @@ def matrix(counts: np.ndarray, classes: Sequence[str], of: str, unit: str = "exa
     if len(classes) <= plots.MATRIX_CLASSES:
         numbers = f"; numbers: {unit}" if len(classes) <= plots.COUNTED_CLASSES else ""
         caption = f"{of} Colour: share of the true class{numbers}."
-        picture = plots.svg(plots.confusion(counts, classes))
+        picture = inline.svg(plots.confusion(counts, classes))
         parts.append(figure(picture, "Confusion matrix", caption=caption))
     if len(classes) > plots.COUNTED_CLASSES:
         pairs = plots.most_confused(counts, classes)

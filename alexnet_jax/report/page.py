@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from alexnet_jax.report import plots
+from alexnet_jax.report import inline, plots
 from alexnet_jax.report.elements import bullets, commands, figure, flat, section, table
 from alexnet_jax.report.examples import Example, examples_section, per_class_section
 from alexnet_jax.report.matrix import matrix
@@ -174,7 +174,7 @@ def _curves(run: RunSummary) -> str:
     last = f"the last {len(shown)} of " if len(shown) < len(run.rows) else ""
     return section(
         "Learning curves",
-        figure(plots.svg(curves), f"Loss and {_metric(run)} over the epochs", kind="full"),
+        figure(inline.svg(curves), f"Loss and {_metric(run)} over the epochs", kind="full"),
         f"<details><summary>Numbers: {last}{_plural(len(run.rows), 'evaluation')}</summary>\n"
         f"{numbers}</details>\n",
     )
@@ -217,7 +217,7 @@ def _mistakes(run: RunSummary) -> str:
         pixels = ' class="pixels"' if max(mistake.image.shape[:2]) <= 64 else ""
         name = escape(mistake.name).replace("/", "/<wbr>")
         items.append(
-            f'<figure><img{pixels} src="{plots.thumbnail(mistake.image)}" alt="{escape(true)}">'
+            f'<figure><img{pixels} src="{inline.thumbnail(mistake.image)}" alt="{escape(true)}">'
             f"<figcaption>{escape(true)} → <b>{escape(predicted)}</b> ({mistake.probability:.2f})"
             f"<small>{name}</small></figcaption></figure>\n"
         )
@@ -235,7 +235,7 @@ def _filters(run: RunSummary) -> str:
         return ""
     height, width, _, number = run.conv1.shape
     caption = f"{number} kernels of {height} × {width}, each stretched to its own range."
-    source = plots.data_uri(plots.png(plots.filters(run.conv1)))
+    source = inline.data_uri(inline.png(plots.filters(run.conv1)))
     image = f'<img src="{source}" alt="First-layer kernels">'
     return section("What the first layer looks for", figure(image, caption=caption))
 

@@ -1,28 +1,22 @@
 """The report's figures: data in, matplotlib `Figure` out. No pyplot, no window, no global state.
 
-Figures are transparent and drawn in `INK`, which `svg` turns into `currentColor`: inside a page
-they take the text's colour, so that one figure serves light and dark.
+Figures are transparent and drawn in `INK`, which inline.py turns into the colour of a page's text:
+one figure serves light and dark.
 """
 
 from __future__ import annotations
 
-import base64
-import io
 import math
-import re
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 try:
-    import matplotlib
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
     from matplotlib.ticker import MaxNLocator, NullFormatter, PercentFormatter
-    from PIL import Image  # matplotlib depends on it
 except ImportError as error:
     raise ImportError(
         f"the report is drawn by matplotlib, which is missing ({error}): "
@@ -196,44 +190,6 @@ def tiles(kernel: np.ndarray, columns: int = 16) -> np.ndarray:
         tile[..., :3] = (weights - low) / span if usable else 0.5
         tile[..., 3] = 1.0
     return grid
-
-
-def svg(figure: Figure) -> str:
-    """The figure as an <svg> element for a page: its text stays text, in the page's colour."""
-    text = io.StringIO()
-    with (
-        matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "report"}),
-        warnings.catch_warnings(),
-    ):
-        # the reader's fonts may have the characters that ours lacks
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
-        figure.savefig(text, format="svg", transparent=True, bbox_inches="tight", pad_inches=0.02)
-    element = text.getvalue()[text.getvalue().index("<svg") :]
-    element = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", element, flags=re.DOTALL)
-    element = re.sub(r' xmlns(:xlink)?="[^"]*"', "", element)  # HTML knows both
-    element = re.sub(r'<g id="[^"]*"', "<g", element)  # not referred to; alike in all figures
-    return re.sub(r"\n+", "\n", element.replace(INK, "currentColor"))
-
-
-def png(figure: Figure) -> bytes:
-    """The figure as a PNG file with a transparent ground, pixel for pixel at its own dpi."""
-    data = io.BytesIO()
-    figure.savefig(data, format="png", transparent=True, dpi=figure.dpi)
-    return data.getvalue()
-
-
-def thumbnail(image: np.ndarray, side: int = 192) -> str:
-    """An image uint8 [H, W, 3], made no larger than `side`, as a data URI: JPEG, small ones PNG."""
-    picture = Image.fromarray(np.asarray(image))
-    small = max(picture.size) <= 64
-    picture.thumbnail((side, side))
-    data = io.BytesIO()
-    picture.save(data, format="PNG" if small else "JPEG", quality=88)
-    return data_uri(data.getvalue(), "image/png" if small else "image/jpeg")
-
-
-def data_uri(data: bytes, kind: str = "image/png") -> str:
-    return f"data:{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _columns(rows: Sequence[Row], name: str) -> tuple[str | None, str | None]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from alexnet_jax.optim.rules import Row
-from alexnet_jax.report import plots
+from alexnet_jax.report import inline, plots
 from alexnet_jax.report.against import OtherRun
 from alexnet_jax.report.elements import commands, figure, section, table
 from alexnet_jax.report.matrix import matrix
@@ -166,7 +166,7 @@ def _curves(transfer: TransferSummary, rows: Sequence[Mapping[str, float]], metr
     if not any(column in row for row in other.rows):
         return f'{title}<p class="warn">{escape(other.name)} has no {escape(column)}.</p>\n'
     curves = plots.comparison([("this run", rows), (other.name, other.rows)], column)
-    return title + figure(plots.svg(curves), f"{column} of both runs", kind="full")
+    return title + figure(inline.svg(curves), f"{column} of both runs", kind="full")
 
 
 def _matrices(transfer: TransferSummary) -> str:

@@ -46,7 +46,7 @@ class Task(Protocol):
     @property
     def annotations(self) -> tuple[str, ...]:
         """What the batch carries besides the image: "label", "segmentation", "boxes"
-        (data/loader.py)."""
+        (data/rows.py)."""
         ...
 
     @property
@@ -145,7 +145,8 @@ class Task(Protocol):
 
 
 class OnNet:
-    """What tasks have alike that train one network and whose figures are all quotients of sums."""
+    """What most tasks have alike: they train one network, `net`, their metrics are means of sums,
+    and they have no `scores`."""
 
     net: Any
     scores: ClassVar[tuple[str, ...]] = ()
@@ -168,6 +169,9 @@ class OnNet:
     ) -> tuple[Sums, Any, Any]:
         outputs, model_state = forward(self.net, params, model_state, batch, context)
         return self.terms(outputs, batch, context.train), outputs, model_state
+
+    def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
+        return means(sums)
 
     def score(self, answers: Answers, classes: Sequence[str]) -> dict[str, float]:
         return {}
@@ -201,3 +205,22 @@ def forward(
 def means(sums: Mapping[str, Any]) -> dict[str, float]:
     """{metric: mean}; NaN where nothing was counted."""
     return {name: s / n if n else float("nan") for name, (s, n) in sums.items()}
+
+
+# Of figures that a class, a joint or a picture may lack: NaN stands for it in NumPy, None in JSON.
+
+
+def ratio(part: Any, whole: Any) -> Any:
+    """part / whole, float64 of their shape; NaN where the whole is 0."""
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
+
+
+def mean_of_known(values: np.ndarray) -> float:
+    """The mean of those that are no NaN; NaN where none is."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def number(value: float) -> float | None:
+    """A figure for JSON."""
+    return float(value) if np.isfinite(value) else None

@@ -13,7 +13,7 @@ import optax
 from jax import Array
 
 from alexnet_jax.models.alexnet import AlexNet
-from alexnet_jax.tasks.base import Answers, Batch, OnNet, Sums, means, valid_rows
+from alexnet_jax.tasks.base import Answers, Batch, OnNet, Sums, valid_rows
 
 WORST = 24  # mistakes that the report shows
 
@@ -89,9 +89,6 @@ class Classification(OnNet):
 
     def truth(self, batch: Batch) -> dict[str, Array]:
         return {"true": batch["label"]}
-
-    def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
-        return means(sums)
 
     def counts(self, sums: Mapping[str, Any]) -> dict[str, int]:
         correct, count = map(round, sums["top1"])

@@ -14,11 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from alexnet_jax.average_precision import CONFIDENT, Verdict, judge, mean
+from alexnet_jax.average_precision import CONFIDENT, Verdict, judge
 from alexnet_jax.models.detector import FINE, Detector, Maps
 from alexnet_jax.models.fcn import places
 from alexnet_jax.tasks import centers
-from alexnet_jax.tasks.base import Answers, Batch, OnNet, Sums, valid_rows
+from alexnet_jax.tasks.base import (
+    Answers,
+    Batch,
+    OnNet,
+    Sums,
+    mean_of_known,
+    number,
+    ratio,
+    valid_rows,
+)
 from alexnet_jax.tasks.palette import outline
 from alexnet_jax.tasks.ranking import best_and_worst
 
@@ -122,23 +131,22 @@ class Detection(OnNet):
     def score(self, answers: Answers, classes: Sequence[str]) -> dict[str, float]:
         """`ap50`, at IoU 0.5 as VOC's, and `ap`, COCO's mean over IoU 0.5 to 0.95: of classes."""
         verdict = _judge(answers, len(classes))
-        return {"ap50": mean(verdict.ap50), "ap": mean(verdict.ap)}
+        return {"ap50": mean_of_known(verdict.ap50), "ap": mean_of_known(verdict.ap)}
 
     def findings(self, answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
         """`per_class`: AP, and what the boxes that are shown find; `precision_at_recall` {class:
         precision at IoU 0.5 and recall 0, 0.1 .. 1}, None for a class without objects."""
         verdict = _judge(answers, len(classes))
         objects, right, wrong = (counts.sum(axis=1) for counts in verdict[-3:])
+        precision, recall = ratio(right, right + wrong), ratio(right, objects)
         curves = verdict.precision[:, :: (verdict.precision.shape[1] - 1) // (RECALLS - 1)]
         return {
             "per_class": {
                 name: {
-                    "ap50": _number(verdict.ap50[k]),
-                    "ap": _number(verdict.ap[k]),
-                    "precision": float(right[k] / shown)
-                    if (shown := right[k] + wrong[k])
-                    else None,
-                    "recall": float(right[k] / objects[k]) if objects[k] else None,
+                    "ap50": number(verdict.ap50[k]),
+                    "ap": number(verdict.ap[k]),
+                    "precision": number(precision[k]),
+                    "recall": number(recall[k]),
                     "objects": int(objects[k]),
                 }
                 for k, name in enumerate(classes)
@@ -199,18 +207,10 @@ def _judge(answers: Answers, classes: int) -> Verdict:
 
 
 def _examples(verdict: Verdict, index: np.ndarray) -> list[dict[str, Any]]:
-    """The best and the worst by their own F1, the share of what is right in what is there and what
-    is shown; none with neither."""
+    """The best and the worst examples by their F1: twice the boxes that are right, over the objects
+    that are there plus the boxes that are shown. Those with neither are left out."""
     objects, right, wrong = (counts.sum(axis=0) for counts in verdict[-3:])
-    shown = right + wrong
-    rank = np.divide(
-        2 * right, objects + shown, out=np.full(len(index), np.nan), where=objects + shown > 0
-    )
+    rank = ratio(2 * right, objects + right + wrong)
     return best_and_worst(
         rank, index, lambda row: f"{right[row]} of {objects[row]} found, {wrong[row]} wrong"
     )
-
-
-def _number(value: float) -> float | None:
-    """For JSON, which has no NaN."""
-    return float(value) if np.isfinite(value) else None

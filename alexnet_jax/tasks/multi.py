@@ -24,7 +24,8 @@ from alexnet_jax.tasks.base import Answers, Batch, OnNet, Sums
 
 @dataclass(frozen=True)
 class Joined:
-    """What several tasks are, also before there is a network: `tasks` are they, or their classes.
+    """What can be told of several tasks by their names alone, before there is a network: `tasks`
+    are tasks, or the Python classes of such.
 
     Raises ValueError for a task that is there twice, or that reads no maps of a backbone.
     """

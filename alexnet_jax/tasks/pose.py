@@ -26,13 +26,11 @@ from alexnet_jax.tasks.base import (
     OnNet,
     Sums,
     forward,
-    means,
+    mean_of_known,
     valid_rows,
 )
 from alexnet_jax.tasks.ranking import best_and_worst
 from alexnet_jax.tasks.stick_figure import stick_figure
-
-HEADS = ("regression", "heatmap")
 
 
 @dataclass(frozen=True)
@@ -88,9 +86,6 @@ class Pose(OnNet):
         joints, visible = labels(batch)
         return {"true": joints, "visible": visible}
 
-    def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
-        return means(sums)
-
     def counts(self, sums: Mapping[str, Any]) -> dict[str, int]:
         return {"joints": round(sums["mean_error"][1])}
 
@@ -102,8 +97,7 @@ class Pose(OnNet):
             name: _figures(of_joint[np.isfinite(of_joint)])
             for name, of_joint in zip(classes, error.T, strict=True)
         }
-        count = np.isfinite(error).sum(axis=1)
-        mean = np.where(count, np.nansum(error, axis=1) / np.maximum(count, 1), np.nan)
+        mean = np.array([mean_of_known(of_person) for of_person in error])
         examples = best_and_worst(
             -mean, answers["index"], lambda row: f"mean error {mean[row]:.1%} of the torso"
         )

@@ -19,7 +19,17 @@ from jax import Array
 
 from alexnet_jax.data.window import VOID
 from alexnet_jax.models.fcn import FCN, check_skips
-from alexnet_jax.tasks.base import Answers, Batch, OnNet, Sums, means, valid_rows
+from alexnet_jax.tasks.base import (
+    Answers,
+    Batch,
+    OnNet,
+    Sums,
+    mean_of_known,
+    means,
+    number,
+    ratio,
+    valid_rows,
+)
 from alexnet_jax.tasks.palette import paint
 from alexnet_jax.tasks.ranking import best_and_worst
 
@@ -115,8 +125,8 @@ class Segmentation(OnNet):
         counts = np.asarray(sums["confusion"][0], np.float64)
         return {
             **result,
-            "mean_iou": _mean(iou(counts)),
-            "pixel_accuracy": float(_ratio(np.trace(counts), counts.sum())),
+            "mean_iou": mean_of_known(iou(counts)),
+            "pixel_accuracy": float(ratio(np.trace(counts), counts.sum())),
         }
 
     def counts(self, sums: Mapping[str, Any]) -> dict[str, int]:
@@ -128,12 +138,12 @@ class Segmentation(OnNet):
         for true, said in zip(answers["true"], answers["mask"], strict=True):
             of_one = confusion(true, said, len(classes))
             counts += of_one
-            scores.append(_mean(iou(of_one)))
-        rows = zip(classes, iou(counts), _ratio(counts.diagonal(), counts.sum(1)), strict=True)
+            scores.append(mean_of_known(iou(of_one)))
+        rows = zip(classes, iou(counts), ratio(counts.diagonal(), counts.sum(1)), strict=True)
         return {
             "confusion": {"counts": counts.tolist(), "unit": "pixels"},
             "per_class": {
-                name: {"iou": _number(share), "recall": _number(found), "pixels": int(pixels)}
+                name: {"iou": number(share), "recall": number(found), "pixels": int(pixels)}
                 for (name, share, found), pixels in zip(rows, counts.sum(1), strict=True)
             },
             "examples": best_and_worst(
@@ -171,7 +181,7 @@ def labels(batch: Batch) -> Array:
 def iou(counts: np.ndarray) -> np.ndarray:
     """Intersection over union of each class of a confusion matrix; NaN where it never occurs."""
     both = counts.diagonal()
-    return _ratio(both, counts.sum(0) + counts.sum(1) - both)
+    return ratio(both, counts.sum(0) + counts.sum(1) - both)
 
 
 def confusion(true: np.ndarray, said: np.ndarray, classes: int) -> np.ndarray:
@@ -179,18 +189,3 @@ def confusion(true: np.ndarray, said: np.ndarray, classes: int) -> np.ndarray:
     counted = true != VOID
     pairs = classes * true[counted].astype(np.int64) + said[counted]
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
-
-
-def _ratio(part: Any, whole: Any) -> Any:
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.asarray(whole) > 0)
-
-
-def _mean(values: np.ndarray) -> float:
-    """Of those that are numbers; NaN where none is."""
-    found = values[np.isfinite(values)]
-    return float(found.mean()) if len(found) else float("nan")
-
-
-def _number(value: float) -> float | None:
-    """For JSON, which has no NaN."""
-    return float(value) if np.isfinite(value) else None

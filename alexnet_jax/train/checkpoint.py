@@ -211,8 +211,10 @@ def checksums(tree: Any) -> dict[str, int]:
 
 
 class _Keep(policies.PreservationPolicy):
-    """The latest checkpoints, and the best step by the word of each: whichever of them a run falls
-    back to, its best is there. orbax's own `best_fn` ranks NaN first and drops the newest.
+    """Keeps the latest checkpoints, and the one that each of these knows as the best so far.
+
+    Whichever of them a run falls back to, its best one is then still there. (orbax's own `best_fn`
+    ranks NaN first, and drops the newest.)
     """
 
     def __init__(self, latest: int, best: dict[int, int | None]) -> None:
@@ -306,8 +308,8 @@ def _named_damage(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """orbax logs hundreds of lines on a damaged file, and its unfinished reads complain that nobody
-    waits for them; our error says the one thing that matters.
+    """Without what orbax says of a damaged file: hundreds of lines in the log, and complaints of
+    reads that it began and nobody waits for. Our error says the one thing that matters.
     """
     previous, hook = logging.root.manager.disable, sys.unraisablehook
 

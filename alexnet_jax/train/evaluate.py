@@ -27,8 +27,7 @@ def evaluate(step: Callable, state: TrainState, batches: Iterable[Batch]) -> Hos
     for batch in batches:
         sums = step(state, batch)
         total, previous = add(total, previous), sums  # fetched while this batch is computed
-    total = add(total, previous)
-    return {name: (value, round(count)) for name, (value, count) in total.items()}
+    return add(total, previous)
 
 
 def add(total: dict, sums: Any) -> dict:

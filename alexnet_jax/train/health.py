@@ -8,7 +8,8 @@ sees nothing of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -72,34 +73,45 @@ def warnings(figures: Mapping[str, Mapping[str, float]]) -> dict[str, str]:
     Each tells of the layer that is farthest beyond its bound, and how many others are.
     """
     said = {}
-    ratios, dead = figures["update_ratio"], figures["dead"]
-    if fast := {layer: ratio for layer, ratio in ratios.items() if ratio > FAST}:
-        worst = max(fast, key=fast.__getitem__)
+    # A layer that was zero, as heads begin, has moved by infinitely much: that says nothing.
+    ratios = {layer: x for layer, x in figures["update_ratio"].items() if math.isfinite(x)}
+    if found := _farthest(ratios, lambda ratio: ratio > FAST):
+        layer, ratio, others = found
         said["fast"] = (
-            f"The last update moved {worst} by {fast[worst]:.2g} of its weights' norm (sane: up to "
-            f"{FAST:g}){_others(fast)}. Try a lower --learning-rate, a warm-up "
-            "(--schedule.warmup) or --optimizer.clip."
+            f"The last update moved {layer} by {ratio:.2g} of its weights' norm (sane: up to "
+            f"{FAST:g}){others}. Try a lower --learning-rate, a warm-up (--schedule.warmup) or "
+            "--optimizer.clip."
         )
-    most = max(ratios.values(), default=0.0)
-    slow = {layer: ratio for layer, ratio in ratios.items() if ratio < SLOW * most}
-    if slow and most >= MOVING:
-        worst, leader = min(slow, key=slow.__getitem__), max(ratios, key=ratios.__getitem__)
+    leader = max(ratios, key=ratios.__getitem__, default="")
+    most = ratios.get(leader, 0.0)
+    if most >= MOVING and (found := _farthest(ratios, lambda ratio: ratio < SLOW * most, min)):
+        layer, ratio, others = found
         said["slow"] = (
-            f"The last update moved {worst} by {slow[worst]:.2g} of its weights' norm, {leader} "
-            f"by {most:.2g} (sane: at least {SLOW:g} of that){_others(slow)}: the gradient "
-            "vanishes on its way. Try another initializer (--model.kernel-init he_normal), "
-            "normalization (--model.normalization batch) or fewer layers (--model.depth)."
+            f"The last update moved {layer} by {ratio:.2g} of its weights' norm, {leader} by "
+            f"{most:.2g} (sane: at least {SLOW:g} of that){others}: the gradient vanishes on its "
+            "way. Try another initializer (--model.kernel-init he_normal), normalization "
+            "(--model.normalization batch) or fewer layers (--model.depth)."
         )
-    if silent := {tap: share for tap, share in dead.items() if share > DEAD}:
-        worst = max(silent, key=silent.__getitem__)
+    if found := _farthest(figures["dead"], lambda share: share > DEAD):
+        layer, share, others = found
         said["dead"] = (
-            f"{silent[worst]:.0%} of {worst}'s units answer to none of up to {EXAMPLES} examples "
-            f"of validation (sane: up to {DEAD:.0%}){_others(silent)}: dead ReLUs learn no more. "
-            "Try a lower --learning-rate, --optimizer.clip, --model.activation leaky_relu or "
-            "normalization (--model.normalization batch)."
+            f"{share:.0%} of {layer}'s units answer to none of up to {EXAMPLES} examples of "
+            f"validation (sane: up to {DEAD:.0%}){others}: dead ReLUs learn no more. Try a lower "
+            "--learning-rate, --optimizer.clip, --model.activation leaky_relu or normalization "
+            "(--model.normalization batch)."
         )
     return said
 
 
-def _others(layers: Mapping[str, float]) -> str:
-    return f", and {len(layers) - 1} more layers" if len(layers) > 1 else ""
+def _farthest(
+    figures: Mapping[str, float], is_beyond: Callable[[float], bool], farthest: Callable = max
+) -> tuple[str, float, str] | None:
+    """Of the layers beyond a bound the farthest, its figure, and how many others there are, in
+    words; None where no layer is beyond it."""
+    beyond = {layer: x for layer, x in figures.items() if is_beyond(x)}
+    if not beyond:
+        return None
+    layer = farthest(beyond, key=beyond.__getitem__)
+    others = len(beyond) - 1
+    told = f", and {others} more layer{'s' * (others > 1)}" if others else ""
+    return layer, beyond[layer], told

@@ -38,8 +38,13 @@ class Position:
     running: dict[str, tuple[Any, float]] = field(default_factory=dict)
 
 
+# What ends training where it is no number: parameters can be lost by an update of a finite loss,
+# and a metric such as top-1 is a number whatever they are.
+WATCHED = {"objective": "loss", "parameter_norm": "parameters' norm"}
+
+
 class NonFiniteLoss(FloatingPointError):
-    """The training loss is no longer a number."""
+    """The training loss, or the parameters that it led to, are no longer numbers."""
 
 
 def fit(
@@ -81,11 +86,12 @@ def fit(
         while len(pending) > limit:
             number, measured = pending.popleft()
             latest, sums = parted(measured)
-            if not math.isfinite(latest["objective"]):
-                rate = latest.get("learning_rate", float("nan"))
-                raise NonFiniteLoss(
-                    f"the loss is {latest['objective']} at step {number} (learning rate {rate:g})"
-                )
+            for name, what in WATCHED.items():
+                if not math.isfinite(value := latest.get(name, 0.0)):
+                    rate = latest.get("learning_rate", float("nan"))
+                    raise NonFiniteLoss(
+                        f"the {what} is {value} at step {number} (learning rate {rate:g})"
+                    )
             running = add(running, sums)
 
     state, number = at.state, at.step
@@ -138,9 +144,8 @@ def named(split: str, values: Mapping[str, float]) -> dict[str, float]:
     return {f"{split}/{name}": value for name, value in values.items()}
 
 
-def flat_at_chance(losses: list[float], classes: int, *, evaluations: int = 3) -> bool:
-    """Whether the loss of the last evaluations is that of guessing: ln(classes), within 1 %."""
-    chance = math.log(classes)
+def flat_at_chance(losses: list[float], chance: float, *, evaluations: int = 3) -> bool:
+    """Whether the loss of the last evaluations is `chance`, that of guessing, within 1 %."""
     recent = losses[-evaluations:]
     return len(recent) == evaluations and all(abs(x - chance) < 0.01 * chance for x in recent)
 

@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -235,8 +235,10 @@ def interruptible() -> Iterator[Interrupt]:
             raise KeyboardInterrupt
         received.append(number)
         interrupt.requested, interrupt.by = True, signal.Signals(received[0]).name
-        # print() may not be entered again from a handler; a bare write may
-        os.write(2, f"\n{interrupt.by}: stopping at the next good moment\n".encode())
+        # print() may not be entered again from a handler; a bare write may. Nobody may be reading:
+        # Ctrl-C ends the `tee` of `train 2>&1 | tee log` first.
+        with suppress(OSError):
+            os.write(2, f"\n{interrupt.by}: stopping at the next good moment\n".encode())
 
     earlier = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

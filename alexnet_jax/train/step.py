@@ -155,11 +155,12 @@ def _accumulated(
 
 
 def _not_before(updates: Any, known: Array) -> Any:
-    """The updates, which a compiler now takes to depend on `known`, a sum that is never -inf.
+    """The updates unchanged, but so that the compiler must compute `known` first.
 
-    With every norm in it, all that reads the old parameters comes before the new ones, and XLA
-    writes these over the old. It would copy them all first otherwise, which takes longer than the
-    update. `lax.optimization_barrier` does not help: XLA drops it before it places copies.
+    `known` is a sum of all norms, which is never -inf: of that the compiler knows nothing. So all
+    that reads the old parameters comes before the new ones, and XLA writes these over the old.
+    Otherwise it would copy all parameters first, which takes longer than the update.
+    `lax.optimization_barrier` does not help: XLA drops it before it places copies.
     """
     never = known == -jnp.inf
     return jax.tree.map(lambda update: jnp.where(never, jnp.nan, update), updates)

@@ -36,10 +36,10 @@ def probe(
     if draws < 1 or neighbours < 1 or min(shots) < 0:
         raise ValueError("draws and neighbours have to be at least 1, and shots at least 0")
     variables, net, preprocessing = frozen_network(source)
-    found = assemble.open_source(data, canvas=preprocessing.canvas, seed=0)
+    canvas, annotations = preprocessing.canvas, Classification.annotations
+    found = assemble.open_source(data, canvas=canvas, seed=0, annotations=annotations)
     classes = len(Classification.classes(found))
 
-    canvas = preprocessing.canvas
     readers = {name: Reader(split, canvas=canvas) for name, split in found.splits.items()}
     how: dict[str, Any] = {"net": net, "tap": tap, "preprocessing": preprocessing}
     seen = [

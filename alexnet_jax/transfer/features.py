@@ -11,6 +11,7 @@ import json
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -74,19 +75,31 @@ def compute(
     mirrored: bool = False,
 ) -> Features:
     """The features of all examples, or of their mirror images, in `batches` of canvases."""
-
-    @jax.jit
-    def step(variables: Mapping[str, Any], canvases: Array) -> Array:
-        canvases = canvases[:, :, ::-1] if mirrored else canvases
-        images = preprocess({"image": canvases}, preprocessing)["image"]
-        return tap_values(variables, images, net=net, tap=tap)
-
+    variables = jax.device_put(variables)  # once, not with every batch
+    how: dict[str, Any] = {"net": net, "tap": tap, "preprocessing": preprocessing}
     values, labels = [], []
     for batch in batches:
         kept = np.asarray(batch["valid"])
-        values.append(np.asarray(step(variables, batch["image"]))[kept])
+        found = _canvas_values(variables, batch["image"], mirrored=mirrored, **how)
+        values.append(np.asarray(found)[kept])
         labels.append(np.asarray(batch["label"])[kept])
     return Features(np.concatenate(values), np.concatenate(labels).astype(np.int32))
+
+
+@partial(jax.jit, static_argnames=("net", "tap", "preprocessing", "mirrored"))
+def _canvas_values(
+    variables: Mapping[str, Any],
+    canvases: Array,
+    *,
+    net: AlexNet,
+    tap: str,
+    preprocessing: Preprocessing,
+    mirrored: bool,
+) -> Array:
+    """A tap's values for canvases, or for their mirror images; compiled once for all splits."""
+    canvases = canvases[:, :, ::-1] if mirrored else canvases
+    images = preprocess({"image": canvases}, preprocessing)["image"]
+    return tap_values(variables, images, net=net, tap=tap)
 
 
 def split_features(

@@ -30,10 +30,14 @@ def merge_params(params: Params, given: Params, keep: Sequence[str] = ()) -> Mer
     of other classes, `("fc", "head")` for a file of convolutions alone.
 
     Raises ValueError where anything else is missing, superfluous or of another shape, with a list
-    (- given, + expected), and where an expression of `keep` matches no name.
+    (- given, + expected), and where an expression of `keep` is none or matches no name.
     """
     own, new = dict(named_leaves(params)), dict(named_leaves(given))
     for pattern in keep:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression ({error})") from None
         if not any(re.search(pattern, name) for name in {**own, **new}):
             raise ValueError(
                 f"{pattern!r} matches no parameter, so nothing would be kept; there are "

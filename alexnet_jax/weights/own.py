@@ -112,7 +112,9 @@ def to_arrays(weights: Weights) -> dict[str, np.ndarray]:
 
 
 def _fitting(named: Mapping[str, np.ndarray], given: Spec | None) -> tuple[Spec, tuple[str, ...]]:
-    """(the spec that the shapes fit, the layers that the file ends before)."""
+    """(the one named spec that the shapes fit, the layers of it that the file lacks): all of the
+    dense ones and the head, where it ends with the convolutions. Raises ValueError unless exactly
+    one fits."""
     have = {name: a.shape for name, a in named.items()}
     found = []
     for candidate in [given] if given else SPECS.values():

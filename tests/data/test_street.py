@@ -169,6 +169,13 @@ def test_no_two_splits_of_any_seed_share_a_seed():
     assert len(set(seeds)) == len(seeds)
 
 
+def test_without_a_place_for_the_cache_it_goes_on(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.warns(UserWarning, match=r"nothing is kept for the next time: .*file"):
+        made = source("b", 32, counts={"test": 2}, cache_dir=tmp_path / "file")
+    assert len(made.splits["test"]) == 2
+
+
 def test_the_cache_returns_the_same_and_a_damaged_one_is_rendered_anew(tmp_path):
     options = {"config": "b", "size": 32, "counts": {"train": 8, "test": 4}, "cache_dir": tmp_path}
     first = source(**options)

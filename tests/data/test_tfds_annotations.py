@@ -10,12 +10,14 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from alexnet_jax.config import Config, Input, Model
 from alexnet_jax.data.decode import BadImage
 from alexnet_jax.data.loader import Reader, evaluation_batches, training_batches
 from alexnet_jax.data.skeleton import JOINTS
 from alexnet_jax.data.sources.tfds import from_tfds
 from alexnet_jax.data.sources.voc import from_voc
 from alexnet_jax.data.window import VOID
+from alexnet_jax.parts import make_parts
 from alexnet_jax.tasks.classification import Classification
 from alexnet_jax.tasks.detection import Detection
 from alexnet_jax.tasks.pose import Pose
@@ -274,6 +276,24 @@ def test_a_mask_with_other_values_or_of_another_size_is_named(pets):
         "oxford_iiit_pet test[2]": "segmentation is 5 x 4, its image 6 x 4; a mask has a value for "
         "every pixel",
     }
+
+
+def test_what_a_task_does_not_ask_for_is_not_decoded(pets, tmp_path):
+    """A mask that cannot be read is nothing to a classifier."""
+    config = Config(
+        data="oxford_iiit_pet",
+        batch_size=8,
+        model=Model(width=0.1),
+        input=Input(size=32, data_dir=str(tmp_path)),
+    )
+    source = make_parts(config).source
+    assert source.splits["test"][1].keys() == {"image", "label"}
+    assert Reader(source.splits["test"], canvas=4).bad == {}
+    assert len(Reader(pets.splits["test"], canvas=4).bad) == 1
+    # The set is the same whatever is asked of it.
+    assert source.fingerprint == pets.fingerprint and source.pixel_classes == pets.pixel_classes
+    held, all_of_it = (one.splits["validation"] for one in (source, pets))
+    assert held.rows.tolist() == all_of_it.rows.tolist()
 
 
 @pytest.fixture

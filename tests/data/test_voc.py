@@ -10,7 +10,8 @@ from PIL import Image
 
 from alexnet_jax import assemble
 from alexnet_jax.data.decode import BadImage
-from alexnet_jax.data.loader import BOXES, Reader, evaluation_batches, training_batches
+from alexnet_jax.data.loader import Reader, evaluation_batches, training_batches
+from alexnet_jax.data.rows import BOXES
 from alexnet_jax.data.sources.arrays import from_arrays
 from alexnet_jax.data.sources.voc import from_voc, parse
 from alexnet_jax.tasks.detection import Detection

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from scipy.stats import binomtest
 
-from alexnet_jax.report import plots
+from alexnet_jax.report import inline, plots
 from alexnet_jax.report.page import Mistake, RunSummary, interval, page, sentence
 
 VOID = {"meta", "img", "wbr", "br", "link", "hr", "input"}
@@ -272,7 +272,7 @@ def test_filters_are_stretched_each_to_its_own_range():
     kernel = np.zeros((2, 2, 3, 3))
     kernel[0, 0, 0, 0] = 1e-3  # a faint kernel is as bright as a strong one
     kernel[1, 1, 2, 1] = 50.0
-    with Image.open(io.BytesIO(plots.png(plots.filters(kernel)))) as image:
+    with Image.open(io.BytesIO(inline.png(plots.filters(kernel)))) as image:
         pixels = np.asarray(image.convert("RGBA"))
     zoom = 22  # 44 pixels a kernel, and a gap of one weight between two
     assert pixels.shape == (2 * zoom, 8 * zoom, 4)
@@ -290,7 +290,7 @@ def test_thumbnails_keep_the_picture():
     large[:300] = (200, 40, 40)
     opened = []
     for image in (small, large):
-        kind, data = plots.thumbnail(image, side=192).split(";base64,")
+        kind, data = inline.thumbnail(image, side=192).split(";base64,")
         opened.append(np.asarray(Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")))
         assert kind.startswith("data:image/")
     np.testing.assert_array_equal(opened[0], small)
@@ -300,7 +300,7 @@ def test_thumbnails_keep_the_picture():
 
 def test_figures_take_the_pages_ink_and_repeat_exactly():
     def draw() -> str:
-        return plots.svg(plots.learning_curves(rows(), "top1", 9.0, "PATIENCE_EXHAUSTED"))
+        return inline.svg(plots.learning_curves(rows(), "top1", 9.0, "PATIENCE_EXHAUSTED"))
 
     text = draw()
     assert "currentColor" in text and plots.INK not in text
@@ -313,7 +313,7 @@ def test_pyplot_is_not_touched():
 
 
 def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.axes", None)
     monkeypatch.delitem(sys.modules, "alexnet_jax.report.plots")
     with pytest.raises(ImportError, match=re.escape("pip install 'alexnet_jax[report]'")):
         import alexnet_jax.report.plots  # noqa: F401

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import sys
 from pathlib import Path
 
 import jax
@@ -63,6 +64,13 @@ def finished(told):
     status, text = told(f"{OPTIONS} --epochs 30 --run-dir run")
     assert status == 0, text
     return Path("run"), text
+
+
+def test_what_judges_it_is_missed_before_anything_is_trained(told, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pycocotools.cocoeval", None)
+    with pytest.raises(ImportError, match=r"pip install 'alexnet_jax\[detection\]'"):
+        told(f"{OPTIONS} --run-dir lacking")
+    assert not Path("lacking").exists()
 
 
 def test_it_begins_with_a_classifiers_convolutions_and_says_so(finished):

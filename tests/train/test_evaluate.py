@@ -84,6 +84,12 @@ def test_sums_are_added_in_double_precision():
     assert evaluate(step, None, range(3)) == {"loss": (2.0**24 + 2, 2**24 + 2)}
 
 
+def test_weights_need_not_be_whole():
+    """Pixels of a class that hardly counts, say, as segmentation's `class_weights` have it."""
+    sums = evaluate(lambda state, batch: {"loss": (batch * 0.25, batch * 0.125)}, None, [1.0, 2.0])
+    assert sums == {"loss": (0.75, 0.375)}
+
+
 def test_ten_views_average_probabilities_of_corners_centre_and_mirrors(state):
     canvas = RNG.integers(0, 256, (12, 13, 13, 3), np.uint8)
     batch = {"image": canvas, "label": LABELS[:12], "valid": np.arange(12) < 10}

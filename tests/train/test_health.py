@@ -19,10 +19,11 @@ from alexnet_jax import (
     optimizer,
     spec,
     training,
+    watch,
 )
 from alexnet_jax.config import Config, Input, Model, Optimizer, Run
-from alexnet_jax.data.loader import blank
 from alexnet_jax.data.preprocess import Preprocessing
+from alexnet_jax.data.rows import blank
 from alexnet_jax.leaves import digest
 from alexnet_jax.recipes import recipe
 from alexnet_jax.train.checkpoint import load_arrays
@@ -35,15 +36,18 @@ def test_nothing_is_said_within_bounds():
     assert warnings(SANE) == {}
     assert warnings({"update_ratio": {}, "dead": {}}) == {}
     assert warnings({"update_ratio": {"conv1": np.nan}, "dead": {"conv1": np.nan}}) == {}
+    # The first update of a head of zeros: neither is it too fast, nor are the others slow.
+    first = SANE["update_ratio"] | {"head": np.inf}
+    assert warnings(SANE | {"update_ratio": first}) == {}
 
 
 def test_a_warning_names_layer_figure_bound_and_what_to_try():
     ratios = {"conv1": 0.3, "fc6": 2.5, "head": 1e-3}
     (said,) = warnings(SANE | {"update_ratio": ratios}).values()
-    for part in ("moved fc6 by 2.5 ", "up to 0.1)", "and 1 more layers", "--learning-rate"):
+    for part in ("moved fc6 by 2.5 ", "up to 0.1)", "and 1 more layer. ", "--learning-rate"):
         assert part in said
     said = warnings(SANE | {"dead": {"conv1": 0.6, "conv2": 0.875}})["dead"]
-    for part in ("88% of conv2's", "up to 50%)", "and 1 more layers", "leaky_relu"):
+    for part in ("88% of conv2's", "up to 50%)", "and 1 more layer:", "leaky_relu"):
         assert part in said
 
 
@@ -140,7 +144,7 @@ def test_a_run_warns_once_goes_on_and_ends_in_the_same_bits(
     assert told.out.count("The last update moved backbone/conv1 by") == 1
     # Not to look is the reference.
     nothing = {"update_ratio": {}, "dead": {}}
-    monkeypatch.setattr(training, "examine", lambda *args, **settings: nothing)
+    monkeypatch.setattr(watch, "examine", lambda *args, **settings: nothing)
     *did_not, told = outcome("did not")
     assert did_not == looked and "sane" not in told.out
 

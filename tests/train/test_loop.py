@@ -27,6 +27,7 @@ from alexnet_jax.train.loop import (
     flat_at_chance,
 )
 from alexnet_jax.train.state import TrainState
+from alexnet_jax.watch import loss_of_guessing
 
 EVERY = 3
 
@@ -45,6 +46,7 @@ class Run:
     def __init__(self, metrics=None, losses=loss_at, saved=None, rows=(), patience=None):
         self.metrics = {} if metrics is None else metrics
         self.losses, self.patience = losses, patience
+        self.norms: dict[int, float] = {}
         self.saved, self.rows = saved, list(rows)
         self.calls: list[str] = []
 
@@ -71,6 +73,8 @@ class Run:
         self.calls.append(f"step {number}")
         loss = self.losses(number)
         metrics = {"loss": (loss, 1.0), "objective": loss, "learning_rate": 0.25}
+        if self.norms:
+            metrics["parameter_norm"] = self.norms.get(number, 1.0)
         return state.replace(step=number), metrics
 
     def evaluate(self, state):
@@ -154,6 +158,15 @@ def test_a_loss_that_is_no_number_ends_it_before_anything_is_saved(bad, in_fligh
     with pytest.raises(NonFiniteLoss, match="step 1 "):
         stopped.fit(interrupted=lambda: "step 2" in stopped.calls)
     assert stopped.saved is None
+
+
+def test_parameters_that_are_no_numbers_are_never_saved():
+    """The update of a finite loss made them so, and top-1 is still a number."""
+    run = Run()
+    run.norms = {6: math.nan}
+    with pytest.raises(NonFiniteLoss, match="parameters' norm is nan at step 6 "):
+        run.fit()
+    assert [c for c in run.calls if c.startswith(("record", "save"))] == ["record 3", "save 3"]
 
 
 def test_at_most_so_many_steps_are_in_flight():
@@ -240,7 +253,9 @@ def test_the_rate_falls_on_a_plateau_and_remembers_it():
     ],
 )
 def test_flat_at_chance(losses, classes, flat):
-    assert flat_at_chance(losses, classes) is flat
+    assert flat_at_chance(losses, loss_of_guessing("classification", classes)) is flat
+    # Other losses have no such number: detection's may stay at ln(2) and be learning.
+    assert not flat_at_chance(losses, loss_of_guessing("detection", classes))
 
 
 @given(st.integers(1, 50), st.integers(1, 200))

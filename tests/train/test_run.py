@@ -239,6 +239,22 @@ def test_a_signal_asks_for_a_stop_and_the_handlers_come_back(number):
     assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
 
 
+def test_a_request_to_stop_is_heard_where_nobody_reads_what_is_said():
+    """As in `train 2>&1 | tee log`, whose `tee` the same Ctrl-C has ended."""
+    reader, writer = os.pipe()
+    kept = os.dup(2)
+    os.dup2(writer, 2)
+    os.close(writer)
+    os.close(reader)
+    try:
+        with interruptible() as interrupt:
+            signal.raise_signal(signal.SIGTERM)
+            assert interrupt.requested
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def test_outside_the_main_thread_signals_are_left_alone():
     seen = []
 

@@ -14,7 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alexnet_jax import training
+from alexnet_jax.config import Config, Input, Model, Run
+from alexnet_jax.parts import make_update
 from alexnet_jax.train.checkpoint import load_arrays
+from alexnet_jax.train.loop import NonFiniteLoss
 
 OPTIONS = [
     *("--input.size", "32", "--batch-size", "8", "--epochs", "4", "--patience", "50"),
@@ -186,10 +190,12 @@ def test_a_finished_run_is_told_and_goes_on_with_more_epochs(finished, pictures,
 
 def test_other_settings_are_refused_field_by_field(finished, pictures):
     run, _ = finished
-    refused = call(*command(pictures, run, "--optimizer.momentum", "0.5", "--seed", "3"))
+    # The width makes other arrays, too.
+    more = ("--optimizer.momentum", "0.5", "--seed", "3", "--model.width", "0.5")
+    refused = call(*command(pictures, run, *more))
     assert refused.returncode == 1
-    assert "optimizer.momentum: 0.9 -> 0.5" in refused.stderr
-    assert "seed: 0 -> 3" in refused.stderr
+    for said in ("optimizer.momentum: 0.9 -> 0.5", "seed: 0 -> 3", "model.width: None -> 0.5"):
+        assert said in refused.stderr
     assert "--fresh" in refused.stderr
 
 
@@ -200,6 +206,28 @@ def test_a_non_finite_loss_names_step_rate_and_last_checkpoint(pictures, tmp_pat
     assert "learning rate 1e+30" in failed.stderr
     assert "at step" in failed.stderr
     assert "checkpoint" in failed.stderr or "nothing was saved" in failed.stderr
+
+
+def test_the_last_checkpoint_is_named_also_where_it_is_still_being_written(
+    pictures, tmp_path, monkeypatch, caplog
+):
+    def nothing_after_two(parts, number, state, batch):
+        state, metrics = make_update(parts, number, state, batch)
+        return state, metrics | ({"objective": np.nan} if number == 3 else {})
+
+    monkeypatch.setattr(training, "make_update", nothing_after_two)
+    config = Config(
+        data=str(pictures),
+        run_dir=str(tmp_path / "run"),
+        batch_size=8,
+        model=Model(width=0.1),
+        input=Input(size=32),
+        run=Run(evaluate_every="1 step"),
+    )
+    with pytest.raises(NonFiniteLoss, match=r"at step 3 .*the last good checkpoint is of step 2"):
+        training.train(config, "train")
+    # Too few examples to tell of dead units: no figure, of which TensorBoard's writer would warn.
+    assert "NaN" not in caplog.text
 
 
 def test_predict_ranks_the_classes_of_a_picture(finished, pictures):
@@ -225,6 +253,13 @@ def test_unreadable_pictures_are_skipped_up_to_the_limit(pictures, tmp_path):
     assert refused.returncode == 1
     assert os.path.join("rød", "0.png") in refused.stderr
     assert "--input.bad-images" in refused.stderr
+    broken = data / "val" / "rød" / "1.png"
+    kept = broken.read_bytes()
+    broken.write_bytes(b"no picture")
+    refused = call(*command(data, tmp_path / "none", "--input.bad-images", "0.1"))
+    assert refused.returncode == 1 and "evaluation counts every example" in refused.stderr
+    assert not (tmp_path / "none").exists()  # told before anything is trained
+    broken.write_bytes(kept)
     done = call(*command(data, run, "--input.bad-images", "0.1", "--epochs", "1"))
     assert done.returncode == 0, done.stderr
     assert "0.png" in Path(run / "report.html").read_text()

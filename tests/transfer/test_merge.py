@@ -74,3 +74,5 @@ def test_what_is_superfluous_or_of_another_shape_is_listed():
 def test_an_expression_that_names_nothing_is_refused():
     with pytest.raises(ValueError, match=r"'\^heads/' matches no parameter"):
         merge_params(OWN, given(), keep=("^heads/",))
+    with pytest.raises(ValueError, match=r"'\(head' is no regular expression"):
+        merge_params(OWN, given(), keep=("(head",))

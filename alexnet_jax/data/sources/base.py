@@ -120,8 +120,11 @@ def hold_out(
 def completed(
     splits: Mapping[str, Split], labels: np.ndarray | None, fraction: float, seed: int
 ) -> tuple[dict[str, Split], list[str]]:
-    """A source's splits in the order train, validation, test, validation held out of train where
-    there is none, and what its notes tell of that. Arguments and errors as `hold_out` has them."""
+    """(a source's splits in the order train, validation, test; remarks for its notes).
+
+    Where there is no validation it is held out of train; where there is no test, a note says so.
+    Arguments and errors are those of `hold_out`.
+    """
     notes: list[str] = []
     made = dict(splits)
     if "validation" not in splits:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,18 @@ FIRST = 100  # records that tell whether a test split's annotations are kept sec
 
 
 class TfdsSplit:
-    """The records of one split and what is annotated in them, decoded when asked for."""
+    """The records of one split and what is annotated in them, decoded when asked for: all of it, or
+    what has some of these `keys` of an example."""
 
-    def __init__(self, records: Any, annotations: tuple[Annotation, ...], title: str):
+    def __init__(
+        self,
+        records: Any,
+        annotations: tuple[Annotation, ...],
+        title: str,
+        keys: Sequence[str] | None = None,
+    ):
         self.records, self.annotations, self.title = records, annotations, title
+        self._asked = [one for one in annotations if keys is None or {*one.keys} & {*keys}]
 
     def __len__(self) -> int:
         return len(self.records)
@@ -33,7 +42,7 @@ class TfdsSplit:
     def __getitem__(self, index: int) -> dict[str, Any]:
         record, name = self.records[index], self.name(index)
         example = {"image": record["image"]}
-        for annotation in self.annotations:
+        for annotation in self._asked:
             example |= annotation.read(record, name)
         return example
 
@@ -52,6 +61,7 @@ def from_tfds(
     data_dir: str | os.PathLike[str] | None = None,
     fraction: float = 0.1,
     seed: int = 0,
+    annotations: Sequence[str] | None = None,
 ) -> Source:
     """The prepared set `name`, `name/config` or `name:version`, found without the network.
 
@@ -65,6 +75,8 @@ def from_tfds(
         data_dir: where prepared sets lie; None: TFDS_DATA_DIR, else ~/tensorflow_datasets.
         fraction, seed: without a validation split so much of train is held out, class by class
             where images have labels.
+        annotations: keys of an example besides its image (base.py) that will be asked for; the
+            others are not decoded. None: all.
 
     Raises:
         FileNotFoundError: the set is not prepared; the message is the command to run.
@@ -90,7 +102,7 @@ def from_tfds(
     }
     sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
     read = {
-        split: TfdsSplit(_records(builder, split, encoded), found, f"{name} {split}")
+        split: TfdsSplit(_records(builder, split, encoded), found, f"{name} {split}", annotations)
         for split in SPLITS
         if sizes.get(split)
     }

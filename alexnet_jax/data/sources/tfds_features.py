@@ -57,6 +57,8 @@ class Annotation(Protocol):
     """The field of `Source` that `names` fills."""
     what: ClassVar[str]
     """In words, for notes."""
+    keys: ClassVar[tuple[str, ...]]
+    """What it is of an example (base.py)."""
 
     @property
     def names(self) -> tuple[str, ...]: ...
@@ -66,7 +68,7 @@ class Annotation(Protocol):
         ...
 
     def read(self, record: Mapping[str, Any], name: str) -> dict[str, Any]:
-        """The keys of an example (base.py), `image` among them where it had to be decoded.
+        """{key: value} of an example, `image` among them where it had to be decoded.
 
         Raises BadImage or ValueError that begins with `name` or says it.
         """
@@ -79,6 +81,7 @@ class Labels:
 
     of: ClassVar[str] = "classes"
     what: ClassVar[str] = "labels"
+    keys: ClassVar[tuple[str, ...]] = ("label",)
 
     def told(self, record: Mapping[str, Any]) -> bool:
         return int(record["label"]) >= 0
@@ -97,6 +100,7 @@ class Boxes:
 
     of: ClassVar[str] = "box_classes"
     what: ClassVar[str] = "boxes"
+    keys: ClassVar[tuple[str, ...]] = ("boxes", "box_label", "box_ignore")
 
     def told(self, record: Mapping[str, Any]) -> bool:
         return len(record["objects"]["bbox"]) > 0
@@ -122,6 +126,7 @@ class Masks:
 
     of: ClassVar[str] = "pixel_classes"
     what: ClassVar[str] = "masks"
+    keys: ClassVar[tuple[str, ...]] = ("segmentation",)
 
     def told(self, record: Mapping[str, Any]) -> bool:
         return True
@@ -140,6 +145,7 @@ class Joints:
 
     of: ClassVar[str] = "joints"
     what: ClassVar[str] = "joints"
+    keys: ClassVar[tuple[str, ...]] = ("joints", "joint_visible")
     names: ClassVar[tuple[str, ...]] = JOINTS
 
     def told(self, record: Mapping[str, Any]) -> bool:

@@ -5,22 +5,10 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image, ImageDraw
 
+from alexnet_jax.data.skeleton import JOINTS, LIMBS, TRUNK
 from alexnet_jax.data.street.render import render
 
 _GAP = 4
-_BONES = (
-    (0, 1),
-    (1, 2),
-    (2, 3),
-    (3, 4),
-    (4, 5),
-    (6, 7),
-    (7, 8),
-    (8, 9),
-    (9, 10),
-    (10, 11),
-    (12, 13),
-)
 _COLOURS = (
     (0, 0, 0),
     (240, 80, 60),
@@ -30,6 +18,7 @@ _COLOURS = (
     (60, 220, 230),
     (240, 90, 220),
 )
+_SIDES = {"right": (255, 60, 60), "left": (60, 255, 60)}
 
 
 def contact_sheet(
@@ -65,12 +54,11 @@ def annotate(example: dict) -> np.ndarray:
             )
     for joints, visible in zip(example["joints"], example["joint_visible"], strict=True):
         places = [(x, y) for y, x in joints.tolist()]
-        for a, b in _BONES:
+        for a, b in (*TRUNK, *LIMBS):
             if visible[a] and visible[b]:
                 draw.line([places[a], places[b]], fill=(255, 255, 255))
-        for (x, y), shown, name in zip(places, visible, range(14), strict=True):
+        for (x, y), shown, name in zip(places, visible, JOINTS, strict=True):
             if shown:
-                right = name in (0, 1, 2, 6, 7, 8)
-                fill = (255, 60, 60) if right else (60, 255, 60) if name < 12 else (255, 255, 0)
+                fill = _SIDES.get(name.split()[0], (255, 255, 0))
                 draw.ellipse((x - 2, y - 2, x + 2, y + 2), fill=fill)
     return np.asarray(picture)

@@ -75,7 +75,7 @@ def source(
         counts: examples in each split, by name; default `COUNTS[config]`. Classes take turns, so
             they are balanced.
         cache_dir: a folder for the rendered arrays, made when missing. A damaged cache is rendered
-            anew, with a warning.
+            anew, and one that cannot be written is done without, with a warning.
     """
     if config not in CLASSES:
         raise ValueError(
@@ -93,7 +93,10 @@ def source(
     if splits is None:
         splits = {s: _render_split(config, size, split_seed(seed, s), n) for s, n in counts.items()}
         if path is not None:
-            _save(path, splits)
+            try:
+                _save(path, splits)
+            except OSError as error:  # a home that is read-only, a disk that is full
+                warnings.warn(f"street: nothing is kept for the next time: {error}", stacklevel=2)
     for arrays in splits.values():
         for values in arrays.values():
             values.setflags(write=False)
