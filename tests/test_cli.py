@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import subprocess
@@ -14,6 +15,7 @@ import pytest
 
 from alexnet_jax import cache
 from alexnet_jax.cli import COMMANDS, main
+from alexnet_jax.recipes import NAMES
 
 
 @pytest.fixture(autouse=True)
@@ -153,6 +155,28 @@ def test_help_tells_the_options(told, command):
     }[command]
     for option in options:
         assert option in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("width", [80, 120])
+def test_help_breaks_lines_where_the_window_ends_only(capsys, monkeypatch, command, width):
+    """Not where the docstrings do: the next line's first word would not have fitted."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    rows = [row.strip("│").rstrip() for row in capsys.readouterr().out.splitlines()]
+    for row, after in itertools.pairwise(rows):
+        indent = len(after) - len(after.lstrip())
+        if indent > 6 and row.startswith(" " * indent) and not row.endswith(")"):
+            assert len(row) + 1 + len(after.split()[0]) > width - 4, f"{row}\n{after}"
+
+
+def test_help_tells_the_recipes_and_whose_defaults_it_tells(told):
+    _, text = told("train", "--help")
+    assert all(name in text for name in NAMES)
+    assert "defaults told below are those of street." in text
+    _, text = told("train", "folder", "--help")
+    assert "defaults told below are those of folder." in text
 
 
 def test_doctor_tells_devices_and_versions(told):
