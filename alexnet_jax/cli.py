@@ -20,12 +20,15 @@ import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import docstring_parser
 import tyro
 from docstring_parser import Docstring, DocstringStyle
 from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from alexnet_jax.config import Config
 
 # Quieter start: the messages of XLA's C++ side at level INFO and WARNING are no news to a user.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -109,6 +112,7 @@ def _train(argv: list[str]) -> int:
         f"{textwrap.indent(names, '  ')}\n\nThe defaults told below are those of {name}."
     )
     config = parse(Config, rest, command, recipe(name), about)
+    _check_used(config, recipe(name))
     if config.run.deterministic:
         # Read when the backend starts, so it must stand before jax is used.
         flag = "--xla_gpu_exclude_nondeterministic_ops=true"
@@ -129,6 +133,18 @@ def _train(argv: list[str]) -> int:
     again = [a for a in argv if a not in ("--fresh", "--fresh=True")]
     reason = train(config, shlex.join(["python", "-m", "alexnet_jax", "train", *again]))
     return {INTERRUPTED: 130, Reason.NON_FINITE.value: 1}.get(reason, 0)
+
+
+def _check_used(config: Config, default: Config) -> None:
+    """Raises ValueError for options that would change nothing."""
+    for task in ("segmentation", "pose"):
+        if task not in config.task.split("+") and getattr(config, task) != getattr(default, task):
+            raise ValueError(
+                f"an option --{task}.* is given, and the task is {config.task}; leave it out, or "
+                f"give --task {task}"
+            )
+    if (keep := config.transfer.keep) and config.init is None:
+        raise ValueError(f"transfer.keep is {keep!r}, and nothing is loaded; give --init, too")
 
 
 @dataclass(frozen=True)

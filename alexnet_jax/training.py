@@ -6,6 +6,7 @@ signals and the screen.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
 import math
@@ -20,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from alexnet_jax.config import Config
-from alexnet_jax.data.loader import Reader
+from alexnet_jax.data.loader import Reader, evaluation_batches
 from alexnet_jax.leaves import named_leaves
 from alexnet_jax.meta import check_same, forms, make_meta
 from alexnet_jax.optim.rules import split
@@ -29,6 +30,7 @@ from alexnet_jax.parts import (
     Parts,
     evaluate_split,
     evaluates_at,
+    evaluation_size,
     frozen_up_to,
     make_parts,
     make_update,
@@ -132,6 +134,11 @@ def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints, command: s
     folder.rewind(-1)
     folder.write_json("config.json", to_json(config))
     folder.write_json("environment.json", environment() | {"command": command})
+    counts = ", ".join(f"{split} {len(reader)}" for split, reader in parts.readers.items())
+    folder.say(f"{parts.task.net.spec.name} on {parts.source.name}: {counts}")
+    for note in parts.source.notes:
+        folder.say(f"note: {note}")
+    check_judged(parts)
     state = parts.create()
     if config.init is not None:
         source = given(config.init)
@@ -189,16 +196,23 @@ def _fit(
         if flat_at_chance(losses, len(parts.classes)):
             warn("flat", _FLAT.format(chance=math.log(len(parts.classes))))
         figures = jax.tree.map(float, health(before, without_optimizer(at.state), sample()))
-        events.write({"step": at.step} | dict(named_leaves(figures)))
+        known = {name: x for name, x in named_leaves(figures) if not math.isnan(x)}
+        events.write({"step": at.step} | known)
         for kind, said in warnings(figures).items():
             warn(kind, said)
+
+    def check() -> None:
+        check_bad_images(reader, config.input.bad_images)
+        for name, why in reader.bad.items():
+            told = f"{len(reader.bad)} of {len(reader)} training images cannot be read"
+            warn("bad images", f"{told} and do not count, such as {name}: {why}")
 
     def save(at: Position) -> None:
         best_step = at.stopper.best_step
         checkpoints.save(at.state, make_meta(parts, at), best_step=best_step)
-        check_bad_images(reader, config.input.bad_images)
+        check()
 
-    check_bad_images(reader, config.input.bad_images)
+    check()
     batches = train_batches(parts, at.step)
     many_cpus = jax.default_backend() == "cpu" and parts.mesh.size > 1
     events = folder.events(at.step)
@@ -248,6 +262,21 @@ def check_bad_images(reader: Reader, limit: float) -> None:
             f"{len(reader.bad)} of {len(reader)} training images cannot be read, more than "
             f"{limit:.1%} (--input.bad-images):\n{named}"
         )
+
+
+def check_judged(parts: Parts) -> None:
+    """Raises BadImage where an image of validation or test is unreadable: what shows only when a
+    run is over cannot be mended without being other data than the run's.
+
+    Costs nothing where a split is in memory. Else test is read once; validation soon is anyway.
+    """
+    for name in ("validation", "test"):
+        if name in parts.readers:
+            reader = parts.readers[name]
+            batches = evaluation_batches(reader, batch_size=evaluation_size(parts))
+            if name == "test" and not reader.in_memory:
+                collections.deque(batches, maxlen=0)
+            batches.close()
 
 
 def _check_monitor(parts: Parts) -> None:

@@ -113,6 +113,10 @@ def test_a_mistake_is_answered_with_what_was_meant(told, line, said):
         ("--optimizer.rules head", 'not of the form "REGEX SETTING=VALUE'),
         ("--optimizer.rules ^haed/ lr_mult=2", "not of the form"),
         ("--stopping.monitor validation/loss", "expected min"),
+        ("--pose.sigma 2", "an option --pose.* is given, and the task is classification"),
+        ("--segmentation.skips", "give --task segmentation"),
+        ("--task detection --model.dense 64", "detection has no dense layers"),
+        ("--transfer.keep head", "nothing is loaded; give --init"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(told, pictures, options, said):
