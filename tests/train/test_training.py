@@ -117,11 +117,11 @@ def test_thawed_in_stages_and_gone_on_with_at_a_border_it_ends_in_the_same_bits(
     assert moved["conv1"]["kernel"].any()
 
 
-def test_the_report_tells_how_to_go_on_with_more_patience(finished):
+def test_the_report_tells_how_to_go_on_with_more_epochs(finished):
     run, _ = finished
     page = (run / "report.html").read_text(encoding="utf-8")
-    told = [line for line in page.splitlines() if "--patience 100" in line]
-    assert len(told) == 1 and "--patience 50" not in told[0]
+    told = [line for line in page.splitlines() if "--epochs 8" in line]
+    assert len(told) == 1 and "--epochs 4" not in told[0]
 
 
 def test_evaluate_finds_the_counts_of_metrics_csv(finished, pictures):

@@ -74,7 +74,7 @@ def test_mirror_images_are_learned_from_too(pictures, tmp_path):
     [
         ({"method": "svm"}, "'svm'; expected linear or knn"),
         ({"tap": "conv9"}, "no tap 'conv9'; there are conv1"),
-        ({"draws": 0}, "draws and neighbours have to be at least 1"),
+        ({"draws": 0}, "draws is 0, neighbours 1, shots"),
     ],
 )
 def test_bad_options_are_told(pictures, change, said):
