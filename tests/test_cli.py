@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -237,6 +238,18 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         process.stdout.close()
         said = process.stderr.read()
     assert process.returncode == 141 and said == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="sees by it what is imported")
+def test_ctrl_c_in_the_middle_of_imports_is_no_traceback():
+    command = [sys.executable, "-m", "alexnet_jax", "evaluate", "."]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        while "jaxlib" not in Path(f"/proc/{process.pid}/maps").read_text():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT and said == ("", "")
 
 
 def test_inspect_as_json_is_json(told, capsys):
