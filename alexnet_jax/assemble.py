@@ -43,8 +43,8 @@ def open_source(data: str, *, canvas: int, seed: int, data_dir: str | None = Non
     """
     if not data:
         raise ValueError(
-            "no data set is given: --data PATH, with train/CLASS/*.jpg in it, or the name of a "
-            "prepared data set"
+            "no data set is given: --data PATH, a folder in a form that --help tells for the task, "
+            "or the name of a prepared data set"
         )
     if data.startswith("street/"):
         from alexnet_jax.data.street import source

@@ -260,9 +260,9 @@ class Config:
     """classification, segmentation, detection or pose; or several of the last three on one
     backbone, such as detection+segmentation, of which the first stops training by default."""
     data: str = "street/a"
-    """street/a, street/b, an image folder, or a prepared tensorflow-datasets set by name; for
-    segmentation street/scenes, or a folder with train/, trainannot/ and classes.txt; for
-    detection street/scenes, or a folder in PASCAL VOC's or COCO's form; for pose
+    """street/a, street/b, an image folder with train/CLASS/*.jpg, or a prepared tensorflow-datasets
+    set by name; for segmentation street/scenes, or a folder with train/, trainannot/ and
+    classes.txt; for detection street/scenes, or a folder in PASCAL VOC's or COCO's form; for pose
     street/people, or a folder with images/ and joints.mat."""
     spec: str = "small"
     """small, notes_224, notes_227, original_2012, bvlc_alexnet, caffenet, one_weird_trick or
