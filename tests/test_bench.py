@@ -50,6 +50,7 @@ def tables(text: str) -> list[list[dict[str, str]]]:
 SMALL_CASE = ("--spec", "small", "--batch", 4, "--pairs", 2, "--steps", 1)
 
 
+@pytest.mark.slow
 def test_both_sides_are_the_same_net_and_give_a_row(tmp_path):
     pytest.importorskip("torch")
     file = tmp_path / "rows.json"
@@ -239,6 +240,7 @@ def test_a_start_that_fails_says_what_the_command_said(tmp_path):
     assert done.returncode == 1 and "nowhere" in done.stderr and "ended before" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_population_is_timed_beside_its_members(tmp_path):
     file = tmp_path / "rows.json"
     size = ("--members", 2, "--batch", 2, "--rounds", 3, "--steps", 2, "--updates", 10)
@@ -278,6 +280,7 @@ def test_products_keep_their_scale():
     flops.products(64, 3, "float32")(2)
 
 
+@pytest.mark.slow
 def test_a_trial_without_an_accelerator_says_so_and_gives_the_share(tmp_path):
     file = tmp_path / "rows.json"
     options = ("--only", "rate", "trace", "--batch", 2, "--precision", "float32", "--rounds", 1)
@@ -308,6 +311,7 @@ def test_the_whole_trial_beside_pytorch_and_in_every_form(tmp_path):
     assert forms["jit"] == 1 and min(forms.values()) > 0
 
 
+@pytest.mark.slow
 def test_one_command_shows_where_a_step_spends_its_time(tmp_path):
     options = ("--spec", "small", "--batch", 2, "--steps", 2, "--folder", tmp_path, "--top", 5)
     done = script("profile_step", *options, "--json", tmp_path / "rows.json")

@@ -64,6 +64,7 @@ def test_a_case_is_the_run_of_its_settings(config, alone):
     assert alone[1].diverged_at is None and alone[1].case == CASES[1]
 
 
+@pytest.mark.slow
 def test_at_once_or_one_after_the_other_is_the_same(config, alone):
     both = list(sweep(config, CASES, splits=("validation", "train"), together=True))
     assert [o.case for o in both] == CASES

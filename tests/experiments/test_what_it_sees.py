@@ -104,6 +104,7 @@ def weights_file(folder, he_kernels, **changes):
     return str(folder / "net.npz"), str(folder / "photo.png")
 
 
+@pytest.mark.slow
 def test_a_file_of_weights_and_a_photograph_become_a_page_of_pictures(tmp_path, he_kernels):
     file, photo = weights_file(tmp_path, he_kernels)
     out = tmp_path / "out"

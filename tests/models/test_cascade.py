@@ -28,6 +28,8 @@ SPEC = Spec(
     dropout=(),
 )
 NET = Cascade(SPEC, exact=True, refinements=2, box=1.5)
+tell = jax.jit(NET.apply)
+rehearsal = jax.jit(partial(NET.apply, method="rehearse", mutable=["errors"]))
 IMAGES = RNG.normal(size=(4, SIZE, SIZE, 3)).astype(np.float32)
 JOINTS_TRUE = RNG.uniform(4, SIZE - 4, (4, 14, 2)).astype(np.float32)
 VISIBLE = np.ones((4, 14), bool)
@@ -35,14 +37,11 @@ VISIBLE = np.ones((4, 14), bool)
 
 @pytest.fixture(scope="module")
 def variables():
-    return NET.init(jax.random.key(0), IMAGES[:1])
+    return jax.jit(NET.init)(jax.random.key(0), IMAGES[:1])
 
 
 def rehearse(variables, images=IMAGES, joints=JOINTS_TRUE, visible=VISIBLE, key=1):
-    return NET.apply(
-        variables, images, joints, visible, method="rehearse",
-        rngs={"dropout": jax.random.key(key)}, mutable=["errors"],
-    )  # fmt: skip
+    return rehearsal(variables, images, joints, visible, rngs={"dropout": jax.random.key(key)})
 
 
 def changed(variables, path, change):
@@ -94,8 +93,8 @@ def test_the_square_around_a_mirrored_joint_is_the_mirrored_square():
 
 def test_stages_whose_heads_are_zero_leave_every_joint_where_the_first_one_has_it(variables):
     first = {name: variables["params"][name] for name in ("backbone", "head")}
-    said = DeepPose(SPEC, exact=True).apply({"params": first}, IMAGES)
-    told = NET.apply({"params": variables["params"]}, IMAGES)
+    said = jax.jit(DeepPose(SPEC, exact=True).apply)({"params": first}, IMAGES)
+    told = tell({"params": variables["params"]}, IMAGES)
     assert told.shape == (4, 3, 14, 2)
     for stage in range(3):
         np.testing.assert_array_equal(told[:, stage], said)
@@ -106,7 +105,7 @@ def test_a_displacement_comes_back_into_the_image(variables):
     say = np.zeros((14, 2), np.float32)
     say[5] = 0.25, -0.5
     given = changed(variables, "stage2/head/bias", lambda _: say.ravel())
-    told = np.asarray(NET.apply({"params": given["params"]}, IMAGES))
+    told = np.asarray(tell({"params": given["params"]}, IMAGES))
     first, second = told[:, 0], told[:, 1]
     ends = [np.hypot(*(first[:, a] - first[:, b]).T) for a, b in ((8, 3), (9, 2))]
     expected = first.copy()
@@ -121,12 +120,13 @@ def test_a_stage_reads_each_joints_own_outputs_from_that_joints_own_square(varia
     shape = variables["params"]["stage2"]["head"]["kernel"].shape
     kernel = RNG.normal(size=shape).astype(np.float32) * 0.02
     given = changed(variables, "stage2/head/kernel", lambda _: kernel)
-    told = np.asarray(NET.apply({"params": given["params"]}, IMAGES))
+    told = np.asarray(tell({"params": given["params"]}, IMAGES))
     first = told[:, 0]
     side = 1.5 * np.max([np.hypot(*(first[:, a] - first[:, b]).T) for a, b in ((8, 3), (9, 2))], 0)
+    say = jax.jit(AlexNet(SPEC, exact=True).apply)
     for joint in (0, 6, 13):
         seen = crops(IMAGES, first[:, joint : joint + 1], side)[:, 0]
-        says = AlexNet(SPEC, exact=True).apply({"params": given["params"]["stage2"]}, seen)
+        says = say({"params": given["params"]["stage2"]}, seen)
         moved = first[:, joint] + side[:, None] * np.asarray(says).reshape(4, 14, 2)[:, joint]
         np.testing.assert_allclose(told[:, 1, joint], moved, rtol=1e-4, atol=1e-3)
 
@@ -142,7 +142,7 @@ def test_no_gradient_flows_from_one_stage_to_another(variables):
         squares = (misses**2).sum(axis=(0, 2))
         return jnp.stack([((first[:, 0] - JOINTS_TRUE) ** 2).sum(), *squares])
 
-    slopes = jax.jacrev(terms)(given["params"])
+    slopes = jax.jit(jax.jacrev(terms))(given["params"])
     parts = ("backbone", "head"), ("stage2",), ("stage3",)
     for term in range(3):
         for stage, names in enumerate(parts):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -127,9 +129,10 @@ def test_normalizations_of_a_network_are_pytorchs(he_kernels, kind):
     norm["scale"][:] = RNG.uniform(0.5, 2, 32)
     norm["bias"][:] = RNG.normal(size=32)
     plain = AlexNet(spec("small", **shared))
-    _, before = plain.apply({"params": params}, x, taps=True)
+    _, before = jax.jit(partial(plain.apply, taps=True))({"params": params}, x)
     variables = {**variables, "params": params}
-    (_, after), _ = net.apply(variables, x, train=True, taps=True, mutable=["batch_stats"])
+    apply = partial(net.apply, train=True, taps=True, mutable=["batch_stats"])
+    (_, after), _ = jax.jit(apply)(variables, x)
 
     theirs = {
         "batch": torch.nn.BatchNorm2d(32),
@@ -173,9 +176,8 @@ def test_the_networks_layers_draw_masks_of_their_own():
     params = jax.jit(net.init)(jax.random.key(0), x)["params"]
     params["backbone"]["fc6"]["bias"] = jnp.ones(256)
     params["backbone"]["fc7"]["kernel"] = params["head"]["kernel"] = jnp.eye(256)
-    logits, taps = net.apply(
-        {"params": params}, x, train=True, taps=True, rngs={"dropout": jax.random.key(1)}
-    )
+    apply = jax.jit(partial(net.apply, train=True, taps=True))
+    logits, taps = apply({"params": params}, x, rngs={"dropout": jax.random.key(1)})
     first = np.asarray(taps["fc7"])  # fc6 after its dropout, passed on by the identity
     assert set(np.unique(first)) == {0.0, 2.0}
     assert set(np.unique(logits)) == {0.0, 4.0}

@@ -69,10 +69,10 @@ HEADS = {
 }
 
 
-LONG = pytest.param("cascade", marks=pytest.mark.slow)
+LONG = [pytest.param(head, marks=pytest.mark.slow) for head in ("regression", "cascade")]
 
 
-@pytest.fixture(scope="module", params=["heatmap", "regression", LONG])
+@pytest.fixture(scope="module", params=["heatmap", *LONG])
 def finished(request, told):
     status, text = told(f"{OPTIONS} {HEADS[request.param]} --run-dir {request.param}")
     assert status == 0, text

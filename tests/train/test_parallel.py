@@ -157,6 +157,7 @@ print(json.dumps(measure()))
 FORMS = ["mesh", "model axis", "shard_map checked", "shard_map", "pmap", "vmap"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_ends_where_one_device_does(found, form):
     """Parameters, momentum, statistics, average and metrics, leaf by leaf, after six steps with
@@ -165,20 +166,24 @@ def test_every_form_ends_where_one_device_does(found, form):
     assert found["differences"][form] <= 1e-5
 
 
+@pytest.mark.slow
 def test_pmap_is_shard_map_to_the_bit(found):
     assert found["pmap - shard_map"] == 0
 
 
+@pytest.mark.slow
 def test_without_the_sum_over_devices_these_tests_fail(found):
     assert found["unsummed is refused"]
     assert found["unsummed"] > 1e-3
 
 
+@pytest.mark.slow
 def test_a_rule_cuts_a_dense_layer_over_the_model_axis(found):
     rows, columns = found["fc6 shape"]
     assert found["fc6 shard"] == [rows, columns // 2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", ["61", "63", "64", "65"])
 def test_evaluation_counts_every_example_once_on_one_device_and_on_eight(found, count):
     sums = found["evaluation"][count]
