@@ -68,8 +68,8 @@ def open_source(
     """
     if not data:
         raise ValueError(
-            "no data set is given: --data PATH, with train/CLASS/*.jpg in it, or the name of a "
-            "prepared data set"
+            "no data set is given: --data PATH, a folder in a form that --help tells for the task, "
+            "or the name of a prepared data set"
         )
     if data.startswith("street/"):
         from alexnet_jax.data.street import source
@@ -91,6 +91,10 @@ def make_spec(config: Config, classes: int) -> Spec:
     """The named spec with the config's changes, for so many classes."""
     changes = {k: v for k, v in vars(config.model).items() if v is not None}
     made = spec(config.spec, num_classes=classes, **changes)
+    if config.task == "detection" and config.model.dense:
+        raise ValueError(
+            f"model.dense is {config.model.dense}, and detection has no dense layers; leave it out"
+        )
     return without_dense(made) if config.task == "detection" else made
 
 

@@ -1,4 +1,4 @@
-"""The command line: thin. `python -m alexnet_jax COMMAND --help` tells the options of each.
+"""Train, study and hand over AlexNets. python -m alexnet_jax COMMAND --help tells the options.
 
 train     [RECIPE]          train, or go on with an unfinished run
 evaluate  RUN               count right answers on a split
@@ -16,13 +16,19 @@ import difflib
 import os
 import shlex
 import sys
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import docstring_parser
 import tyro
+from docstring_parser import Docstring, DocstringStyle
 from tyro.conf import Positional, arg
+
+if TYPE_CHECKING:
+    from alexnet_jax.config import Config
 
 # Quieter start: the messages of XLA's C++ side at level INFO and WARNING are no news to a user.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -65,16 +71,32 @@ def EXPECTED() -> tuple[type[Exception], ...]:
     )
 
 
-def parse(kind: Any, argv: list[str], command: str, default: Any = None) -> Any:
+def parse(kind: Any, argv: list[str], command: str, default: Any = None, about: str = "") -> Any:
     """The options as a dataclass; prints help, or what is wrong with them, and exits."""
     keywords = {} if default is None else {"default": default}
     return tyro.cli(
         kind,
         args=argv,
         prog=f"python -m alexnet_jax {command}",
+        description=about or None,
         config=(tyro.conf.AvoidSubcommands,),
         **keywords,
     )
+
+
+_read_docs = docstring_parser.parse_from_object
+
+
+def _unbroken(obj: Any, style: DocstringStyle = DocstringStyle.AUTO) -> Docstring:
+    """The docstrings of a class, each field's in one line."""
+    docs = _read_docs(obj, style)
+    for field in docs.params:
+        field.description = " ".join((field.description or "").split())
+    return docs
+
+
+# tyro reads docstrings by this, and would break lines in --help where the source does.
+docstring_parser.parse_from_object = _unbroken
 
 
 def _train(argv: list[str]) -> int:
@@ -83,8 +105,14 @@ def _train(argv: list[str]) -> int:
 
     name = argv[0] if argv and not argv[0].startswith("-") else "street"
     rest = argv[1:] if argv and not argv[0].startswith("-") else argv
-    command = f"train [{'|'.join(NAMES)}]" if {"-h", "--help"} & set(rest) else f"train {name}"
-    config = parse(Config, rest, command, recipe(name))
+    command = "train [RECIPE]" if {"-h", "--help"} & set(rest) else f"train {name}"
+    names = textwrap.fill(", ".join(NAMES), 76, break_on_hyphens=False)
+    about = (
+        "Train an AlexNet, or go on with an unfinished run. RECIPE is a set of defaults:\n"
+        f"{textwrap.indent(names, '  ')}\n\nThe defaults told below are those of {name}."
+    )
+    config = parse(Config, rest, command, recipe(name), about)
+    _check_used(config, recipe(name))
     if config.run.deterministic:
         # Read when the backend starts, so it must stand before jax is used.
         flag = "--xla_gpu_exclude_nondeterministic_ops=true"
@@ -107,6 +135,18 @@ def _train(argv: list[str]) -> int:
     return {INTERRUPTED: 130, Reason.NON_FINITE.value: 1}.get(reason, 0)
 
 
+def _check_used(config: Config, default: Config) -> None:
+    """Raises ValueError for options that would change nothing."""
+    for task in ("segmentation", "pose"):
+        if task not in config.task.split("+") and getattr(config, task) != getattr(default, task):
+            raise ValueError(
+                f"an option --{task}.* is given, and the task is {config.task}; leave it out, or "
+                f"give --task {task}"
+            )
+    if (keep := config.transfer.keep) and config.init is None:
+        raise ValueError(f"transfer.keep is {keep!r}, and nothing is loaded; give --init, too")
+
+
 @dataclass(frozen=True)
 class Evaluate:
     """Count a run's right answers, pixels or joints on a split, every example once."""
@@ -122,6 +162,7 @@ class Evaluate:
     views: int = 1
     """1, or 10: four corners, centre and their mirror images, averaged."""
     batch_size: int = 128
+    """How many are computed at once; changes no figure."""
 
 
 @dataclass(frozen=True)
@@ -152,7 +193,7 @@ class Inspect:
 
 @dataclass(frozen=True)
 class Probe:
-    """Freeze a network, and tell the classes of a data set from the features of one of its taps."""
+    """Tell the classes of a data set from the features of a network as it is."""
 
     source: Positional[Annotated[str, arg(metavar="RUN|FILE")]]
     """Run folder (its best checkpoint), one checkpoint, or a file of weights (see convert)."""

@@ -110,6 +110,8 @@ def predict(
     if top < 1:
         raise ValueError(f"top is {top}; expected at least 1")
     restored = load(run)
+    if out is not None and restored.task.name == "classification":
+        raise ValueError(f"out is {out!r}, but of classification nothing is drawn; leave it out")
     answers = predict_files(restored, list(images), top, out)
     if format == "json" and restored.task.name == "detection":
         answers = [

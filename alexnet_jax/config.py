@@ -36,12 +36,15 @@ class Model:
     dense: tuple[int, ...] | None = None
     """Neurons of each dense layer before the head, such as 512; empty for convolutions alone."""
     dropout_rate: float | None = None
+    """Share of the neurons that dropout leaves out of a step."""
     dropout: tuple[str, ...] | None = None
     """Taps that are dropped out on their way on, such as pool5 fc6."""
     kernel_init: str | None = None
     """glorot_uniform, he_normal, gaussian_2012, orthogonal, ..."""
     activation: str | None = None
+    """relu, tanh, sigmoid, elu, leaky_relu, gelu, silu or identity."""
     conv1_stride: int | None = None
+    """Step of the first convolution, in pixels."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,9 @@ class Optimizer:
     name: str = "sgd"
     """sgd, adam, adamw, rmsprop, adagrad, lars, lamb, lion, muon, or any other of optax."""
     momentum: float | None = None
+    """Decay of the averaged gradient; None for what the method has by itself."""
     nesterov: bool = False
+    """Nesterov's form of the momentum."""
     l2: float = 0.0
     """Strength of l2 / 2 * |w|^2."""
     l2_form: str = "coupled"
@@ -230,6 +235,7 @@ class Run:
     """float32; bfloat16: computation in bfloat16, parameters and reductions in float32; or exact:
     float32 with plain convolutions only, where a faster form would round otherwise."""
     label_smoothing: float = 0.0
+    """Share of each label that is spread evenly over all classes (Szegedy et al. 2016)."""
     accumulate: int = 1
     """Parts that each batch is computed in, one after the other, to save memory."""
     model_devices: int = 1
@@ -254,9 +260,9 @@ class Config:
     """classification, segmentation, detection or pose; or several of the last three on one
     backbone, such as detection+segmentation, of which the first stops training by default."""
     data: str = "street/a"
-    """street/a, street/b, an image folder, or a prepared tensorflow-datasets set by name; for
-    segmentation street/scenes, or a folder with train/, trainannot/ and classes.txt; for
-    detection street/scenes, or a folder in PASCAL VOC's or COCO's form; for pose
+    """street/a, street/b, an image folder with train/CLASS/*.jpg, or a prepared tensorflow-datasets
+    set by name; for segmentation street/scenes, or a folder with train/, trainannot/ and
+    classes.txt; for detection street/scenes, or a folder in PASCAL VOC's or COCO's form; for pose
     street/people, or a folder with images/ and joints.mat."""
     spec: str = "small"
     """small, notes_224, notes_227, original_2012, bvlc_alexnet, caffenet, one_weird_trick or
@@ -266,10 +272,13 @@ class Config:
     run_dir: str = "runs/street"
     """Folder of the run; the same command goes on with an unfinished run."""
     seed: int = 0
+    """Of all that is random: initial parameters, order, augmentation, dropout, what is held out."""
     epochs: float = 60
     """At most so many."""
     batch_size: int = 32
+    """Images in an update, over all devices together."""
     learning_rate: float = 0.01
+    """At its highest; `schedule` is its shape."""
     patience: int | None = 8
     """Evaluations without a better one before training stops; None for never."""
     fresh: bool = False

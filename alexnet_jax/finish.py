@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from alexnet_jax.config import Config
 from alexnet_jax.data.decode import decode_rgb
 from alexnet_jax.data.framing import framing
 from alexnet_jax.data.preprocess import center_crop
@@ -143,15 +144,23 @@ def _summary(
         bad_images=tuple(f"{name}: {why}" for name, why in parts.readers["train"].bad.items()),
         parameters=format_table(tx.rules.table(state.params)),
         commands={
-            "Go on, with more patience": changed(
-                command, {"--patience": 2 * (config.patience or 10)}
-            ),
+            **go_on(config, results["reason"], command),
             "Evaluate": f"python -m alexnet_jax evaluate {run} --split {split}",
             "Predict": f"python -m alexnet_jax predict {run} IMAGE...",
             "Inspect": f"python -m alexnet_jax inspect {run}",
         },
         transfer=_transfer(parts, folder, results, command),
     )
+
+
+def go_on(config: Config, reason: str, command: str) -> dict[str, str]:
+    """{what it does: the command} that trains on from the end of a run, where one does."""
+    if reason != EPOCH_LIMIT:
+        more = {"--patience": 2 * (config.patience or 10)}
+        return {"Go on, with more patience": changed(command, more)}
+    if config.schedule.depends_on_total:
+        return {}  # with more epochs it would have been another schedule from the start
+    return {"Go on, for more epochs": changed(command, {"--epochs": f"{2 * config.epochs:g}"})}
 
 
 def _transfer(

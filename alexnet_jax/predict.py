@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from alexnet_jax.data.decode import canvas_margin, decode_rgb
+from alexnet_jax.data.decode import BadImage, canvas_margin, decode_rgb
 from alexnet_jax.data.framing import WHOLE, framing
 from alexnet_jax.data.letterbox import affine, boxes_back
 from alexnet_jax.data.preprocess import Preprocessing
@@ -41,15 +41,22 @@ def predict_files(
     all of this, "task" saying whose it is: "detection/answer", NAME_predicted_detection_answer.png.
     Files of these names are replaced.
 
-    Raises FileNotFoundError, or BadImage with the file's name; ValueError where two pictures' files
-    would have one name.
+    Raises FileNotFoundError or IsADirectoryError; BadImage with the names of all that cannot be
+    read; ValueError where two pictures' files would have one name.
     """
     p, task = restored.preprocessing, restored.task
     images, shapes, square = [], [], framing(task.annotations).image
+    bad = []
     for path in paths:
-        image = decode_rgb(_read(path), path)
+        try:
+            image = decode_rgb(_read(path), path)
+        except BadImage as error:
+            bad.append(str(error))
+            continue
         images.append(square(image, p.canvas))
         shapes.append(image.shape[:2])
+    if bad:
+        raise BadImage("; ".join(bad) + ": leave them out")
     step = jax.jit(partial(predict_canvas, task=task, preprocessing=p))
     answers: list[dict[str, np.ndarray]] = []
     for start in range(0, len(images), BATCH):
@@ -179,5 +186,7 @@ def indexed(mask: np.ndarray) -> Image.Image:
 def _read(path: str) -> bytes:
     file = Path(path).expanduser()
     if not file.is_file():
+        if file.is_dir():
+            raise IsADirectoryError(f"{path} is a folder; expected picture files: {path}/*.jpg")
         raise FileNotFoundError(f"{path}: no such picture file")
     return file.read_bytes()

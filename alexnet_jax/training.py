@@ -6,6 +6,7 @@ signals and the screen.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
 import time
@@ -18,13 +19,14 @@ import jax
 
 from alexnet_jax.average_precision import coco_tools
 from alexnet_jax.config import Config
-from alexnet_jax.data.loader import Reader, refuse_bad
+from alexnet_jax.data.loader import Reader, evaluation_batches, refuse_bad
 from alexnet_jax.meta import check_same, forms, make_meta
 from alexnet_jax.optim.schedules import Plateau
 from alexnet_jax.parts import (
     Parts,
     evaluate_split,
     evaluates_at,
+    evaluation_size,
     frozen_up_to,
     make_parts,
     make_update,
@@ -140,6 +142,11 @@ def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints, command: s
     folder.rewind(-1)
     folder.write_json("config.json", to_json(config))
     folder.write_json("environment.json", environment() | {"command": command})
+    counts = ", ".join(f"{split} {len(reader)}" for split, reader in parts.readers.items())
+    folder.say(f"{parts.task.net.spec.name} on {parts.source.name}: {counts}")
+    for note in parts.source.notes:
+        folder.say(f"note: {note}")
+    check_test(parts)
     state = parts.create()
     if config.init is not None:
         source = given(config.init)
@@ -185,12 +192,18 @@ def _fit(
         folder.say(_line(row, parts.task.monitor[0], rate) + best)
         events.write({"step": at.step} | watch.look(at.state, row["train/loss"]))
 
+    def check() -> None:
+        check_bad_images(reader, config.input.bad_images)
+        for name, why in reader.bad.items():
+            told = f"{len(reader.bad)} of {len(reader)} training images cannot be read"
+            watch.warn("bad images", f"{told} and do not count, such as {name}: {why}")
+
     def save(at: Position) -> None:
         best_step = at.stopper.best_step
         checkpoints.save(at.state, make_meta(parts, at), best_step=best_step)
-        check_bad_images(reader, config.input.bad_images)
+        check()
 
-    check_bad_images(reader, config.input.bad_images)
+    check()
     batches = train_batches(parts, at.step)
     many_cpus = jax.default_backend() == "cpu" and parts.mesh.size > 1
     events = folder.events(at.step)
@@ -238,6 +251,18 @@ def check_bad_images(reader: Reader, limit: float) -> None:
             f"{len(reader.bad)} of {len(reader)} training images cannot be read, more than "
             f"{limit:.1%} (--input.bad-images):\n{named}"
         )
+
+
+def check_test(parts: Parts) -> None:
+    """Read the test split once where it is not in memory, whose images are known already.
+
+    Raises BadImage where one is unreadable: what shows only when a run is over cannot be mended
+    without being other data than the run's.
+    """
+    reader = parts.readers.get("test")
+    if reader is not None and not reader.in_memory:
+        batches = evaluation_batches(reader, batch_size=evaluation_size(parts))
+        collections.deque(batches, maxlen=0)
 
 
 def _check_monitor(parts: Parts) -> None:

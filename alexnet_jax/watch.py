@@ -46,14 +46,15 @@ class Watch:
         `loss` is the training loss of the evaluation."""
         self._losses.append(loss)
         if flat_at_chance(self._losses, self._chance):
-            self._warn("flat", _FLAT.format(chance=self._chance))
+            self.warn("flat", _FLAT.format(chance=self._chance))
         found = self._examine(self._before, without_optimizer(state), self._sample())
         figures = jax.tree.map(float, found)
         for kind, said in warnings(figures).items():
-            self._warn(kind, said)
+            self.warn(kind, said)
         return {name: x for name, x in named_leaves(figures) if math.isfinite(x)}
 
-    def _warn(self, kind: str, said: str) -> None:
+    def warn(self, kind: str, said: str) -> None:
+        """Say it, of each kind once."""
         if kind not in self._warned:
             self._warned.add(kind)
             self._folder.say(said)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -14,6 +16,7 @@ import pytest
 
 from alexnet_jax import cache
 from alexnet_jax.cli import COMMANDS, main
+from alexnet_jax.recipes import NAMES
 
 
 @pytest.fixture(autouse=True)
@@ -111,6 +114,10 @@ def test_a_mistake_is_answered_with_what_was_meant(told, line, said):
         ("--optimizer.rules head", 'not of the form "REGEX SETTING=VALUE'),
         ("--optimizer.rules ^haed/ lr_mult=2", "not of the form"),
         ("--stopping.monitor validation/loss", "expected min"),
+        ("--pose.sigma 2", "an option --pose.* is given, and the task is classification"),
+        ("--segmentation.skips", "give --task segmentation"),
+        ("--task detection --model.dense 64", "detection has no dense layers"),
+        ("--transfer.keep head", "nothing is loaded; give --init"),
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(told, pictures, options, said):
@@ -153,6 +160,28 @@ def test_help_tells_the_options(told, command):
     }[command]
     for option in options:
         assert option in text
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("width", [80, 120])
+def test_help_breaks_lines_where_the_window_ends_only(capsys, monkeypatch, command, width):
+    """Not where the docstrings do: the next line's first word would not have fitted."""
+    monkeypatch.setenv("COLUMNS", str(width))
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    rows = [row.strip("│").rstrip() for row in capsys.readouterr().out.splitlines()]
+    for row, after in itertools.pairwise(rows):
+        indent = len(after) - len(after.lstrip())
+        if indent > 6 and row.startswith(" " * indent) and not row.endswith(")"):
+            assert len(row) + 1 + len(after.split()[0]) > width - 4, f"{row}\n{after}"
+
+
+def test_help_tells_the_recipes_and_whose_defaults_it_tells(told):
+    _, text = told("train", "--help")
+    assert all(name in text for name in NAMES)
+    assert "defaults told below are those of street." in text
+    _, text = told("train", "folder", "--help")
+    assert "defaults told below are those of folder." in text
 
 
 def test_doctor_tells_devices_and_versions(told):
@@ -210,6 +239,18 @@ def test_a_reader_that_has_seen_enough_is_no_error():
         process.stdout.close()
         said = process.stderr.read()
     assert process.returncode == 141 and said == ""
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="sees by it what is imported")
+def test_ctrl_c_in_the_middle_of_imports_is_no_traceback():
+    command = [sys.executable, "-m", "alexnet_jax", "evaluate", "."]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+        while "jaxlib" not in Path(f"/proc/{process.pid}/maps").read_text():
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGINT and said == ("", "")
 
 
 def test_inspect_as_json_is_json(told, capsys):

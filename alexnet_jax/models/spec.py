@@ -166,7 +166,7 @@ def spec(name: str, **changes: Any) -> Spec:
 
     Besides the fields of `Spec`: `normalization` other than the spec's own places it in every
     convolution, at `norm_position` "before" or "after" the activation ("before" by default);
-    `conv1_stride` changes the first stride.
+    `conv1_stride` changes the first stride; fewer `dense` layers take their dropout with them.
 
     Raises ValueError for an unknown name, field or value, with those that exist.
     """
@@ -186,7 +186,12 @@ def spec(name: str, **changes: Any) -> Spec:
     if position is not None or kind != base.normalization:
         convs = tuple(_place_normalization(c, kind, position or "before") for c in convs)
     if stride is not None:
+        if stride < 1:
+            raise ValueError(f"conv1_stride is {stride}; expected at least 1")
         convs = (dataclasses.replace(convs[0], stride=stride), *convs[1:])
+    if "dense" in changes and "dropout" not in changes:
+        gone = [name for name, _ in base.dense_layers()][len(changes["dense"]) :]
+        changes["dropout"] = tuple(tap for tap in base.dropout if tap not in gone)
     return dataclasses.replace(base, convs=convs, **changes)
 
 
@@ -246,6 +251,8 @@ def _check(spec: Spec) -> None:
         refuse("width", "expected more than 0")
     if spec.depth < 1:
         refuse("depth", "expected a whole number of at least 1")
+    if any(neurons < 1 for neurons in spec.dense):
+        refuse("dense", "expected at least 1 neuron a layer")
     for conv in spec.convs:
         if unknown := [s for s in conv.then if s not in STEPS]:
             refuse("convs", f"unknown step {unknown[0]!r}; steps are {', '.join(STEPS)}")

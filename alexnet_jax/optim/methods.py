@@ -81,7 +81,10 @@ def method(
         options["nesterov"] = True
     for key in options:
         if key not in parameters:
-            raise ValueError(f"{name!r} has no setting {key!r}; it has {', '.join(accepted)}.")
+            instead = "; give momentum None" if key == "momentum" else ""
+            raise ValueError(
+                f"{name!r} has no setting {key!r}{instead}; it has {', '.join(accepted)}."
+            )
     if name == "lamb":  # Adam with lamb's constants; the trust ratio follows the decay, in `chain`
         defaults = {key: parameters[key].default for key in accepted}
         return _ignore_hyper(optax.adam(1.0, **{**defaults, **options}))

@@ -106,7 +106,8 @@ def page(run: RunSummary) -> str:
 
 def sentence(run: RunSummary) -> str:
     """How the run ended and how good it is, as one would tell a colleague."""
-    of = "" if run.epochs is None else f" of {run.epochs:g}"
+    over = run.epochs is None or (run.rows and run.rows[-1]["epoch"] >= run.epochs + 1)
+    of = "" if over else f" of {run.epochs:g}"  # fewer may be asked for than are done already
     where = f"epoch {run.rows[-1]['epoch']:g}{of}" if run.rows else f"step {run.last_step}"
     patience = "" if run.patience is None else f" for {_plural(run.patience, 'evaluation')}"
     if run.stop_reason == "COMPLETED":

@@ -18,6 +18,7 @@ import itertools
 import json
 import logging
 import os
+import shutil
 import sys
 import time
 import zlib
@@ -38,6 +39,10 @@ NOT_DAMAGE = (MemoryError, PermissionError, jax.errors.JaxRuntimeError)
 
 log = logging.getLogger(__name__)
 
+# What goes wrong in a thread of orbax is raised where it is waited for; its log would tell it five
+# times before, with tracebacks.
+logging.getLogger("absl").addFilter(lambda x: not (x.exc_info and "orbax" in x.pathname))
+
 
 class DamagedCheckpoint(RuntimeError):
     """A checkpoint whose content is not what was saved."""
@@ -49,6 +54,7 @@ class CheckpointMismatch(ValueError):
 
 class Checkpoints:
     """The checkpoints in one folder: the latest `keep`, and what each of them knows as the best.
+    One process at a time: what a kill left half-written in the folder is deleted at the start.
 
     Saving is asynchronous: the arrays are copied before `save` returns, so the state may be
     donated to the next step, and an error of writing is raised by the next `save` or by `close`.
@@ -57,6 +63,8 @@ class Checkpoints:
     def __init__(self, folder: str | os.PathLike[str], *, keep: int = 2) -> None:
         self.folder = Path(folder).absolute()
         self.folder.mkdir(parents=True, exist_ok=True)
+        for half in self.folder.glob("*.orbax-checkpoint-tmp"):  # a kill in a write left it
+            shutil.rmtree(half)
         self._sound: set[int] = set()
         self._best = {step: _best_step(self.folder, step) for step in steps_in(self.folder)}
         self._manager = ocp.CheckpointManager(
@@ -85,13 +93,14 @@ class Checkpoints:
         meta = json.loads(json.dumps(meta))  # as it will be read back
         meta["meta_crc32"] = _meta_crc32(meta)
         self._best[step] = best_step
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(_as_dict(state)), meta=ocp.args.JsonSave(meta)
-            ),
-            force=True,
-        )
+        with self._told():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(_as_dict(state)), meta=ocp.args.JsonSave(meta)
+                ),
+                force=True,
+            )
         self._sound.add(step)
 
     def restore(self, target: Any, *, step: int | None = None) -> tuple[Any, dict]:
@@ -126,8 +135,9 @@ class Checkpoints:
 
     def close(self) -> None:
         """Wait until everything is written; raises what went wrong."""
-        self._manager.wait_until_finished()
-        self._manager.close()
+        with self._told():
+            self._manager.wait_until_finished()
+            self._manager.close()
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -148,6 +158,18 @@ class Checkpoints:
         _check_sums(state, meta, path)
         self._sound.add(step)
         return _like(target, state), meta
+
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """What writing raises, which is a ValueError of tensorstore's where the disk is full."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            why = "No space left on device" if "No space left" in str(error) else str(error)
+            raise OSError(
+                f"a checkpoint cannot be written to {self.folder}: {why}; those of the steps "
+                f"{steps_in(self.folder)} are whole, and the run can go on from there"
+            ) from error
 
     def _is_sound(self, step: int) -> bool:
         try:

@@ -10,6 +10,7 @@ metrics.csv grows by whole lines and `RunFolder.rewind` drops what a kill cut or
 from __future__ import annotations
 
 import csv
+import errno
 import fcntl
 import io
 import json
@@ -69,6 +70,10 @@ class RunFolder:
             file.flush()
             try:
                 yield
+            except OSError as error:
+                if error.errno == errno.ENOSPC and error.filename is None:  # of a full disk
+                    error.filename = str(self.path)
+                raise
             finally:
                 file.truncate(0)
 

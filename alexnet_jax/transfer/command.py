@@ -33,8 +33,11 @@ def probe(
     """
     if method not in ("linear", "knn"):
         raise ValueError(f"method is {method!r}; expected linear or knn")
-    if draws < 1 or neighbours < 1 or min(shots) < 0:
-        raise ValueError("draws and neighbours have to be at least 1, and shots at least 0")
+    if draws < 1 or neighbours < 1 or min(shots, default=-1) < 0:
+        raise ValueError(
+            f"draws is {draws}, neighbours {neighbours}, shots {shots}; expected at least 1 of the "
+            "first two, and of the last one or more numbers of at least 0"
+        )
     variables, net, preprocessing = frozen_network(source)
     canvas, annotations = preprocessing.canvas, Classification.annotations
     found = assemble.open_source(data, canvas=canvas, seed=0, annotations=annotations)
@@ -78,6 +81,9 @@ def probe(
         lines.append(
             f"{count or 'all':<16} {len(shares):5} {np.mean(shares):8.1%}  {spread}".rstrip()
         )
+    fewest = np.bincount(labels["train"], minlength=classes).min()
+    if max(shots) > fewest:
+        lines.append(f"note: a class has {fewest} images; where more are asked for, all are taken")
     return "\n".join(lines)
 
 

@@ -164,6 +164,13 @@ def test_width_scales_all_but_the_classes_and_depth_repeats_from_the_third():
     assert taps["logits"].shape == (1, 4)
 
 
+def test_dense_layers_that_are_left_out_take_their_dropout_with_them():
+    assert spec("notes_224").dropout == ("fc6", "fc7")
+    assert spec("notes_224", dense=(512,)).dropout == ("fc6",)
+    assert spec("notes_227", dense=(), depth=2).dropout == ("pool5",)
+    assert spec("notes_224", dense=(512,), dropout=("pool1",)).dropout == ("pool1",)
+
+
 def test_normalization_goes_where_it_is_asked_for():
     before = spec("notes_224", normalization="batch")
     assert before.convs[0].then == ("normalization", "activation", "pool")
@@ -224,6 +231,8 @@ def test_named_specs_survive_json(name):
         ("small", {"num_classes": 0}, "at least 1"),
         ("small", {"width": 0}, "more than 0"),
         ("small", {"depth": 0}, "at least 1"),
+        ("small", {"conv1_stride": 0}, "conv1_stride is 0; expected at least 1"),
+        ("small", {"dense": (64, 0)}, r"dense is \(64, 0\); expected at least 1 neuron"),
     ],
 )
 def test_what_does_not_exist_is_refused_by_name(arguments, changes, message):

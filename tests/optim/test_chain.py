@@ -214,7 +214,7 @@ def test_half_precision_parameters_are_updated_in_float32():
         ("clip", {}, "Unknown optimizer"),
         ("sgd", {"nesterov": True}, "needs a momentum"),
         ("sgd", {"extra": {"b1": 0.9}}, "no extra settings"),
-        ("adam", {"momentum": 0.9}, "'adam' has no setting 'momentum'; it has b1, b2"),
+        ("adam", {"momentum": 0.9}, "no setting 'momentum'; give momentum None; it has b1, b2"),
         ("lamb", {"nesterov": True}, "has no setting 'nesterov'"),
         ("adam", {"extra": {"beta1": 0.9}}, "no setting 'beta1'; it has b1, b2, eps"),
         ("adamw", {"extra": {"weight_decay": 0.1}}, "use the argument decay"),

@@ -16,6 +16,9 @@ import pytest
 from PIL import Image
 from scipy.stats import binomtest
 
+from alexnet_jax.config import Config
+from alexnet_jax.finish import go_on
+from alexnet_jax.optim.schedules import Schedule
 from alexnet_jax.report import inline, plots
 from alexnet_jax.report.page import Mistake, RunSummary, interval, page, sentence
 
@@ -134,6 +137,7 @@ def test_page_says_what_happened():
             "right (470 of 500).",
         ),
         ({"stop_reason": "COMPLETED"}, "Trained to the end, epoch 14 of 60. The best"),
+        ({"stop_reason": "COMPLETED", "epochs": 9}, "Trained to the end, epoch 14. The best"),
         ({"stop_reason": "INTERRUPTED"}, "epoch 14 of 60: interrupted; the same command goes on"),
         ({"stop_reason": "NON_FINITE"}, "validation/top1 or the training loss was not finite."),
         ({"stop_reason": "disk full"}, "Stopped after epoch 14 of 60: disk full."),
@@ -317,3 +321,15 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
     monkeypatch.delitem(sys.modules, "alexnet_jax.report.plots")
     with pytest.raises(ImportError, match=re.escape("pip install 'alexnet_jax[report]'")):
         import alexnet_jax.report.plots  # noqa: F401
+
+
+def test_how_to_go_on_is_what_trains_on():
+    """Patience does nothing for a run that its epochs ended, nor may a schedule's end move."""
+    command = "alexnet_jax train street --patience 5 --epochs 3"
+    more = {"Go on, for more epochs": "alexnet_jax train street --patience 5 --epochs 6"}
+    config = replace(Config(), patience=5, epochs=3)
+    assert go_on(config, "EPOCH_LIMIT", command) == more
+    cosine = replace(config, schedule=Schedule(name="cosine"))
+    assert go_on(cosine, "EPOCH_LIMIT", command) == {}
+    more = {"Go on, with more patience": "alexnet_jax train street --epochs 3 --patience 10"}
+    assert go_on(cosine, "PATIENCE_EXHAUSTED", command) == more

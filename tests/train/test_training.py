@@ -94,6 +94,8 @@ def test_leaves_what_it_promises(finished):
         assert (run / name).stat().st_size > 0
     assert list(run.glob("events.*"))
     assert "report.html" in done.stdout
+    assert done.stdout.startswith("small on pictures0: train 44, validation 18, test 14\n")
+    assert done.stderr == ""
     results = json.loads((run / "results.json").read_text())
     assert results["splits"]["test"]["count"] == 14
     assert results["splits"]["validation"]["count"] == 18
@@ -119,11 +121,11 @@ def test_thawed_in_stages_and_gone_on_with_at_a_border_it_ends_in_the_same_bits(
     assert moved["conv1"]["kernel"].any()
 
 
-def test_the_report_tells_how_to_go_on_with_more_patience(finished):
+def test_the_report_tells_how_to_go_on_with_more_epochs(finished):
     run, _ = finished
     page = (run / "report.html").read_text(encoding="utf-8")
-    told = [line for line in page.splitlines() if "--patience 100" in line]
-    assert len(told) == 1 and "--patience 50" not in told[0]
+    told = [line for line in page.splitlines() if "--epochs 8" in line]
+    assert len(told) == 1 and "--epochs 4" not in told[0]
 
 
 def test_evaluate_finds_the_counts_of_metrics_csv(finished, pictures):
@@ -230,7 +232,7 @@ def test_the_last_checkpoint_is_named_also_where_it_is_still_being_written(
     assert "NaN" not in caplog.text
 
 
-def test_predict_ranks_the_classes_of_a_picture(finished, pictures):
+def test_predict_ranks_the_classes_of_a_picture(finished, pictures, tmp_path):
     run, _ = finished
     picture = pictures / "test" / "rød" / "0.png"
     answer = json.loads(alexnet("predict", run, picture, "--format", "json").stdout)
@@ -239,9 +241,18 @@ def test_predict_ranks_the_classes_of_a_picture(finished, pictures):
     assert sorted(shares, reverse=True) == shares
     assert sum(shares) == pytest.approx(1, abs=1e-5)
     assert {p["class"] for p in answer[0]["predictions"]} == {"green thing", "rød"}
-    missing = alexnet("predict", run, "no such.jpg")
-    assert missing.returncode == 1
-    assert "no such.jpg" in missing.stderr
+    (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "text.png").write_text("text")
+    for arguments, told in (
+        (["no such.jpg"], ["no such.jpg"]),
+        ([picture.parent], ["is a folder; expected picture files"]),
+        ([tmp_path / "empty.png", picture, tmp_path / "text.png"], ["empty.png: ", "text.png: "]),
+        ([picture, "--out", tmp_path], ["of classification nothing is drawn"]),
+    ):
+        refused = alexnet("predict", run, *arguments)
+        assert refused.returncode == 1
+        assert all(words in refused.stderr for words in told)
+        assert len(refused.stderr.splitlines()) == 1
 
 
 def test_unreadable_pictures_are_skipped_up_to_the_limit(pictures, tmp_path):
@@ -263,3 +274,16 @@ def test_unreadable_pictures_are_skipped_up_to_the_limit(pictures, tmp_path):
     done = call(*command(data, run, "--input.bad-images", "0.1", "--epochs", "1"))
     assert done.returncode == 0, done.stderr
     assert "0.png" in Path(run / "report.html").read_text()
+    assert "1 of 44 training images cannot be read" in (run / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("memory", ["1", "0"])
+def test_an_unreadable_picture_of_test_is_told_before_training(pictures, tmp_path, memory):
+    """After it, the run could not end: with the picture mended its data would be others."""
+    data, run = tmp_path / "data", tmp_path / "run"
+    call("cp", "-r", str(pictures), str(data))
+    (data / "test" / "rød" / "0.png").write_bytes(b"")
+    refused = call(*command(data, run, "--input.memory", memory))
+    assert refused.returncode == 1
+    assert os.path.join("rød", "0.png") in refused.stderr
+    assert "epoch" not in refused.stdout

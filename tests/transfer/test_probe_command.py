@@ -49,6 +49,14 @@ def test_the_nearest_neighbour_of_a_training_picture_is_itself(pictures, tmp_pat
     assert {path: path.stat().st_mtime_ns for path in kept} == before  # not computed again
 
 
+def test_more_images_of_a_class_than_there_are_are_told(pictures):
+    assert probe(RUN, pictures, **OPTIONS | {"shots": (6,)}).splitlines()[-1].startswith("6 ")
+    said = probe(RUN, pictures, **OPTIONS | {"shots": (2, 7)})
+    assert said.splitlines()[-1].startswith("note: a class has 6 images")
+    with pytest.raises(ValueError, match=r"shots \(\); expected"):
+        probe(RUN, pictures, **OPTIONS | {"shots": ()})
+
+
 def test_mirror_images_are_learned_from_too(pictures, tmp_path):
     """Of pictures that are their own mirror images, nothing changes but the number of features."""
     for path in Path(pictures).rglob("*.png"):
@@ -66,7 +74,7 @@ def test_mirror_images_are_learned_from_too(pictures, tmp_path):
     [
         ({"method": "svm"}, "'svm'; expected linear or knn"),
         ({"tap": "conv9"}, "no tap 'conv9'; there are conv1"),
-        ({"draws": 0}, "draws and neighbours have to be at least 1"),
+        ({"draws": 0}, "draws is 0, neighbours 1, shots"),
     ],
 )
 def test_bad_options_are_told(pictures, change, said):
