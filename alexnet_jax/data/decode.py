@@ -35,7 +35,8 @@ def decode_rgb(
     Args:
         name: the file's name, for messages.
         min_side: a JPEG may come at 1/2, 1/4 or 1/8 of its size while its short side keeps so many
-            pixels; that is faster than shrinking it later. None: full size.
+            pixels and both sides stay whole, so that `canvas` cuts the same square out of it; that
+            is faster than shrinking it later. None: full size.
         max_pixels: larger images are refused by their header, before any decoder allocates.
 
     Raises:
@@ -175,12 +176,13 @@ def _resize(image: np.ndarray, size: int, box: Box, how: Image.Resampling) -> np
 
 
 def _decode_jpeg(data: bytes, height: int, width: int, min_side: int | None) -> np.ndarray:
-    shrink = 1
-    while min_side and shrink < 8 and min(height, width) >= 2 * shrink * min_side:
-        shrink *= 2
-    # simplejpeg takes the smallest of the codec's scales that reaches these sizes.
-    least = {"min_height": -(-height // shrink), "min_width": -(-width // shrink)}
-    return simplejpeg.decode_jpeg(data, "RGB", **(least if shrink > 1 else {}), strict=True)
+    for shrink in (8, 4, 2):
+        whole = height % shrink == width % shrink == 0
+        if min_side and whole and min(height, width) >= shrink * min_side:
+            # simplejpeg takes the smallest of the codec's scales that reaches these sizes.
+            least = {"min_height": height // shrink, "min_width": width // shrink}
+            return simplejpeg.decode_jpeg(data, "RGB", strict=True, **least)
+    return simplejpeg.decode_jpeg(data, "RGB", strict=True)
 
 
 def _convert(image: Image.Image) -> np.ndarray:

@@ -163,7 +163,9 @@ class Reader:
             name in self.annotations for name in ("segmentation", "boxes", "joints")
         )
         if isinstance(image, bytes):
-            small = None if crop or masked or boxed or posed else self.canvas
+            # The codec's own shrinking aliases: half of it at least is left to `canvas`, as in
+            # Pillow's thumbnails (reducing_gap).
+            small = None if crop or masked or boxed or posed else 2 * self.canvas
             image = decode.decode_rgb(image, name, min_side=small)
         if masked:
             mask = example["segmentation"]

@@ -229,6 +229,8 @@ def test_a_large_jpeg_may_come_smaller_and_looks_the_same():
     assert decode_rgb(data, "a", min_side=150).shape == (150, 200, 3)
     assert decode_rgb(data, "a", min_side=1).shape == (75, 100, 3)
     assert decode_rgb(data, "a", min_side=301).shape == large.shape
+    odd = encode(Image.fromarray(large[:, :798]), "JPEG")  # a quarter would not be whole
+    assert decode_rgb(odd, "a", min_side=1).shape == (300, 399, 3)
     assert near(canvas(decode_rgb(data, "a", min_side=64), 64), canvas(large, 64), 6)
 
 
