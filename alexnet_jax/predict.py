@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from PIL import Image
 
-from alexnet_jax.data.decode import BadImage, canvas_margin, decode_rgb
+from alexnet_jax.data.decode import BadImage, canvas_affine, decode_rgb
 from alexnet_jax.data.framing import WHOLE, framing
 from alexnet_jax.data.letterbox import affine, boxes_back
 from alexnet_jax.data.preprocess import Preprocessing
@@ -167,12 +167,7 @@ def points_back(
 
 def _onto(shape: tuple[int, int], p: Preprocessing, whole: bool) -> tuple[np.ndarray, np.ndarray]:
     """(scale, begin) of (y, x): network's input = picture * scale + begin."""
-    if whole:
-        scale, begin = affine(shape, p.canvas)
-    else:
-        side = min(shape)
-        scale = np.full(2, p.canvas / side)
-        begin = -np.array([canvas_margin(length, side, p.canvas) for length in shape])
+    scale, begin = (affine if whole else canvas_affine)(shape, p.canvas)
     return scale, begin - (p.canvas - p.size) // 2
 
 

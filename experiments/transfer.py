@@ -31,6 +31,7 @@ from alexnet_jax.transfer.probe import answers, few_per_class, linear_probe
 
 SCRATCH, PROBE, FROZEN = "from scratch", "linear probe", "frozen, new dense layers"
 TUNED, STAGES = "fine-tuned", "thawed in stages"
+ON_FEATURES = (PROBE, FROZEN)  # which takes seconds; the others train convolutions
 COLOURS = {
     SCRATCH: "#7a8699",
     PROBE: "#8e6bbf",
@@ -46,6 +47,9 @@ class Options(Transferring):
 
     per_class: tuple[int, ...] = (5, 10, 20, 50, 0)
     """Labelled images of every class of B; 0 for all there are."""
+    trained_per_class: tuple[int, ...] | None = None
+    """Those of `per_class` at which convolutions are trained, which takes minutes where the rest
+    takes seconds; left out, all."""
     tap: str = "pool5"
     """Up to which the source is frozen, where it is."""
     methods: tuple[str, ...] = tuple(COLOURS)
@@ -58,6 +62,17 @@ class Options(Transferring):
             raise ValueError(f"no method is called {unknown[0]!r}; there are {', '.join(COLOURS)}")
         if SCRATCH not in self.methods or len(self.methods) < 2:
             raise ValueError(f"methods are {self.methods!r}; expected {SCRATCH!r} and others")
+        trained = self.sizes(SCRATCH)
+        if not trained or not set(trained) <= set(self.per_class):
+            raise ValueError(
+                f"trained_per_class is {trained}; expected some of per_class, {self.per_class}"
+            )
+
+    def sizes(self, method: str) -> tuple[int, ...]:
+        """Labelled images a class at which a method is measured."""
+        if method in ON_FEATURES or self.trained_per_class is None:
+            return self.per_class
+        return self.trained_per_class
 
 
 def main(options: Options) -> None:
@@ -92,10 +107,10 @@ def main(options: Options) -> None:
     cases = [
         {"method": method, "per_class": per_class, "seed": seed}
         for method in options.methods
-        for per_class in options.per_class
+        for per_class in options.sizes(method)
         for seed in range(1 if method == PROBE and not per_class else options.seeds)
     ]  # a probe on all images has nothing to draw
-    free = ("out", "seeds", "methods", "per_class")
+    free = ("out", "seeds", "methods", "per_class", "trained_per_class")
     settings = {name: value for name, value in asdict(options).items() if name not in free}
     settings |= {"judged_on": judge, "classes": scratch.source.classes}
     rows = collect(folder, settings, cases, measure)
@@ -166,9 +181,10 @@ def page(options: Options, rows: list[Row], judge: str, count: int) -> tuple:
 def answer(options: Options, rows: list[Row]) -> str:
     """The sentence that the numbers make."""
     ways = [method for method in options.methods if method != SCRATCH]
-    few = min(n for n in options.per_class if n) if any(options.per_class) else 0
+    sizes = options.sizes(SCRATCH)
+    few = min(n for n in sizes if n) if any(sizes) else 0
     told = []
-    for per_class in dict.fromkeys((few, options.per_class[-1])):
+    for per_class in dict.fromkeys((few, sizes[-1])):
         means = {m: values(rows, method=m, per_class=per_class).mean() for m in ways}
         best = max(means, key=means.__getitem__)
         gain = difference(
@@ -179,7 +195,7 @@ def answer(options: Options, rows: list[Row]) -> str:
         told.append(f"at {at} the best way, {best}, gets {gain}")
     told = [f"Against a network from scratch, {'; '.join(told)}."]
     if {PROBE, TUNED} <= set(options.methods):
-        per_class = max(n for n in options.per_class if n) if any(options.per_class) else 0
+        per_class = max(n for n in sizes if n) if any(sizes) else 0
         tuned, probe = (values(rows, method=m, per_class=per_class) for m in (TUNED, PROBE))
         at = f"At {per_class} images a class" if per_class else "With all images"
         told.append(f"{at}, fine-tuning gets {difference(tuned, probe)} than the linear probe.")
@@ -192,7 +208,7 @@ def figure(options: Options, rows: list[Row], judge: str) -> Figure:
     axis = figure.subplots()
     for method in options.methods:
         points = []
-        for per_class in options.per_class:
+        for per_class in options.sizes(method):
             shares = 100 * values(rows, method=method, per_class=per_class)
             images = values(rows, "images", method=method, per_class=per_class).mean()
             points.append((images, shares.mean(), shares.min(), shares.max()))

@@ -17,6 +17,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MAX_PIXELS = 64_000_000
 ORIENTATION = 0x0112  # the EXIF tag
 
+Box = tuple[float, float, float, float]  # Pillow's: left, top, right, bottom
+
 
 class BadImage(ValueError):
     """An image that cannot be decoded; the message begins with its name."""
@@ -33,7 +35,8 @@ def decode_rgb(
     Args:
         name: the file's name, for messages.
         min_side: a JPEG may come at 1/2, 1/4 or 1/8 of its size while its short side keeps so many
-            pixels; that is faster than shrinking it later. None: full size.
+            pixels and both sides stay whole, so that `canvas` cuts the same square out of it; that
+            is faster than shrinking it later. None: full size.
         max_pixels: larger images are refused by their header, before any decoder allocates.
 
     Raises:
@@ -87,28 +90,28 @@ def decode_indices(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> n
 def canvas(image: np.ndarray, size: int) -> np.ndarray:
     """Scale the short side to `size` and cut out the middle: uint8 [H, W, 3] -> [size, size, 3].
 
-    Bilinear, antialiased when shrinking (Pillow's). The cut begins at a whole pixel of the scaled
-    image, rounded down: half a pixel would blur every second image.
+    The pixels are those of torchvision's `Resize(size)` and `CenterCrop(size)` on Pillow images,
+    which the weights in use were trained on: bilinear, antialiased when shrinking.
     """
-    return _resize(image, size, *_middle(image, size), Image.Resampling.BILINEAR)
+    return _resize(image, size, _middle(image.shape, size), Image.Resampling.BILINEAR)
 
 
 def canvas_mask(mask: np.ndarray, size: int) -> np.ndarray:
     """What `canvas` does to an image, by nearest pixel: uint8 [H, W] -> [size, size]."""
-    return _resize(mask, size, *_middle(mask, size), Image.Resampling.NEAREST)
+    return _resize(mask, size, _middle(mask.shape, size), Image.Resampling.NEAREST)
 
 
 def canvas_points(points: np.ndarray, shape: tuple[int, ...], size: int) -> np.ndarray:
     """Where `canvas` takes points [..., 2] (y, x) of an image [H, W, ...]: in pixels of the square,
     which they may lie outside of. Pixel i reaches from i to i + 1."""
-    side = min(shape[:2])
-    return points * (size / side) - [canvas_margin(n, side, size) for n in shape[:2]]
+    scale, begin = canvas_affine(shape, size)
+    return points * scale + begin
 
 
-def canvas_margin(extent: int, side: int, size: int) -> int:
-    """Whole pixels of the scaled image before the square that `canvas` cuts out of an axis of
-    `extent` pixels, `side` of which are scaled to `size`."""
-    return (extent - side) * size // side // 2
+def canvas_affine(shape: tuple[int, ...], size: int) -> tuple[np.ndarray, np.ndarray]:
+    """(scale, begin), float64 [2] each, of (y, x): canvas = image * scale + begin."""
+    scaled, margin = np.transpose(_scaled(shape, size))
+    return scaled / shape[:2], -margin.astype(np.float64)
 
 
 def random_resized_crop(
@@ -137,29 +140,35 @@ def random_resized_crop(
         top, left = rng.random(), rng.random()
         if 0 < w <= width and 0 < h <= height:
             top, left = int(top * (height - h + 1)), int(left * (width - w + 1))
-            return _resize(image, size, top, left, h, w, Image.Resampling.BILINEAR)
+            box = left, top, left + w, top + h
+            return _resize(image, size, box, Image.Resampling.BILINEAR)
     w, h = min(width, height * ratio[1]), min(height, width / ratio[0])
     top, left = (height - h) / 2, (width - w) / 2
-    return _resize(image, size, top, left, h, w, Image.Resampling.BILINEAR)
+    box = left, top, left + w, top + h
+    return _resize(image, size, box, Image.Resampling.BILINEAR)
 
 
-def _middle(image: np.ndarray, size: int) -> tuple[float, float, int, int]:
-    """(top, left, height, width) of the square in the middle that `canvas` scales to `size`."""
-    side = min(image.shape[:2])
-    top, left = (canvas_margin(n, side, size) * side / size for n in image.shape[:2])
-    return top, left, side, side
+def _scaled(shape: tuple[int, ...], size: int) -> list[tuple[int, int]]:
+    """(length of the whole scaled image, pixels of it before the square) along y, and along x.
+
+    Rounded as torchvision does: the length down, the margin half to even. Both are whole: a square
+    that began between two pixels would be blurred.
+    """
+    short = min(shape[:2])
+    lengths = [side * size // short for side in shape[:2]]
+    return [(length, round((length - size) / 2)) for length in lengths]
 
 
-def _resize(
-    image: np.ndarray,
-    size: int,
-    top: float,
-    left: float,
-    height: float,
-    width: float,
-    how: Image.Resampling,
-) -> np.ndarray:
-    box = (left, top, left + width, top + height)
+def _middle(shape: tuple[int, ...], size: int) -> Box:
+    """The square of the image that `canvas` scales to `size`."""
+    (top, bottom), (left, right) = (
+        (margin * side / length, (margin + size) * side / length)
+        for side, (length, margin) in zip(shape, _scaled(shape, size), strict=False)
+    )
+    return left, top, right, bottom
+
+
+def _resize(image: np.ndarray, size: int, box: Box, how: Image.Resampling) -> np.ndarray:
     if image.shape[:2] == (size, size) and box == (0, 0, size, size):
         return image
     resized = Image.fromarray(image).resize((size, size), how, box=box)
@@ -167,12 +176,13 @@ def _resize(
 
 
 def _decode_jpeg(data: bytes, height: int, width: int, min_side: int | None) -> np.ndarray:
-    shrink = 1
-    while min_side and shrink < 8 and min(height, width) >= 2 * shrink * min_side:
-        shrink *= 2
-    # simplejpeg takes the smallest of the codec's scales that reaches these sizes.
-    least = {"min_height": -(-height // shrink), "min_width": -(-width // shrink)}
-    return simplejpeg.decode_jpeg(data, "RGB", **(least if shrink > 1 else {}), strict=True)
+    for shrink in (8, 4, 2):
+        whole = height % shrink == width % shrink == 0
+        if min_side and whole and min(height, width) >= shrink * min_side:
+            # simplejpeg takes the smallest of the codec's scales that reaches these sizes.
+            least = {"min_height": height // shrink, "min_width": width // shrink}
+            return simplejpeg.decode_jpeg(data, "RGB", strict=True, **least)
+    return simplejpeg.decode_jpeg(data, "RGB", strict=True)
 
 
 def _convert(image: Image.Image) -> np.ndarray:

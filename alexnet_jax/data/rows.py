@@ -64,8 +64,10 @@ def fill_row(
     image = example["image"]
     if isinstance(image, bytes):
         # A JPEG may come smaller, which is faster, where nothing is told in its full size's pixels.
+        # The codec's own shrinking aliases: half of it at least is left to `canvas`, as in Pillow's
+        # thumbnails (reducing_gap).
         full = cut is not None or any(kind in batch for kind in IN_PIXELS)
-        image = decode_rgb(image, name, min_side=None if full else size)
+        image = decode_rgb(image, name, min_side=None if full else 2 * size)
     if "segmentation" in batch:
         mask = example["segmentation"]
         if mask.shape != image.shape[:2]:

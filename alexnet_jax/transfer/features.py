@@ -158,7 +158,8 @@ def cache_key(
 ) -> str:
     """Hex digest of all that features depend on; `data` names a split and its fingerprint."""
     facts = {
-        "alexnet_jax": __version__,  # a later one may decode or compute otherwise
+        "alexnet_jax": __version__,  # a later one may compute otherwise
+        "canvas": "torchvision",  # how pictures are decoded, scaled and cut
         "spec": specs.to_json(net.spec),
         "dtype": jnp.dtype(net.dtype).name,
         "exact": net.exact,

@@ -123,6 +123,27 @@ def test_the_answer_follows_from_the_rows():
     )
 
 
+def test_the_answer_compares_where_networks_were_trained():
+    """A probe at three sizes beside networks trained at one: the sentence is about that one."""
+    shares = {("from scratch", 20): 0.5, ("fine-tuned", 20): 0.75} | {
+        ("linear probe", per_class): 0.7 for per_class in (5, 20, 0)
+    }
+    rows = [
+        {"method": method, "per_class": per_class, "seed": 0, "images": 9, "accuracy": share}
+        for (method, per_class), share in shares.items()
+    ]
+    methods = ("from scratch", "linear probe", "fine-tuned")
+    sizes = {"per_class": (5, 20, 0), "trained_per_class": (20,)}
+    asked = transfer.Options(**sizes, methods=methods, learning_rate=0.01)
+    _, told, _, (_, table, _) = transfer.page(asked, rows, "test", 8)
+    assert told == (
+        "Against a network from scratch, at 20 images a class the best way, fine-tuned, gets "
+        "25.0 points more (25.0 to 25.0, n = 1). At 20 images a class, fine-tuning gets "
+        "5.0 points more (5.0 to 5.0, n = 1) than the linear probe."
+    )
+    assert "| 5 |  | 70.0 % |  |" in table and "| 20 | 50.0 % | 70.0 % | 75.0 % |" in table
+
+
 def test_options_that_cannot_be_are_refused():
     with pytest.raises(ValueError, match="no method is called 'magic'; there are from scratch"):
         transfer.Options(methods=("magic",))
@@ -130,3 +151,5 @@ def test_options_that_cannot_be_are_refused():
         transfer.Options(seeds=0)
     with pytest.raises(ValueError, match="expected 'from scratch' and others"):
         transfer.Options(methods=("fine-tuned",))
+    with pytest.raises(ValueError, match=r"is \(7,\); expected some of per_class, \(5, 10"):
+        transfer.Options(trained_per_class=(7,))

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from PIL import Image
 from torch import nn
 
+from alexnet_jax.data.loader import Reader, evaluation_batches
 from alexnet_jax.data.preprocess import Preprocessing, preprocess
+from alexnet_jax.data.sources.folder import FolderSplit
 from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.models.spec import spec
 from alexnet_jax.weights import Weights, read, torchvision, write
@@ -118,6 +121,37 @@ def test_every_tap_has_torchvisions_values(weights, pictures, their_taps, exact)
         assert ours.shape == expected.shape
         assert np.abs(ours - expected).max() <= 1e-5 * np.abs(expected).max(), tap
     np.testing.assert_array_equal(logits.argmax(-1), their_taps["logits"].argmax(-1))
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "levels"),
+    [
+        *((341, 256, 1), (455, 256, 1), (333, 500, 1), (161, 150, 1), (1301, 1025, 1)),
+        (1608, 1208, 2),  # the codec halves it
+    ],
+)
+def test_a_photograph_is_prepared_as_torchvision_prepares_it(
+    weights, tmp_path, width, height, levels
+):
+    """AlexNet_Weights.IMAGENET1K_V1.transforms() on a JPEG file, line by line, with Pillow."""
+    rng = np.random.default_rng(0)
+    coarse = Image.fromarray(rng.integers(0, 256, (30, 40, 3), np.uint8))
+    coarse.resize((width, height), Image.Resampling.BICUBIC).save(tmp_path / "a.jpg", quality=90)
+    p = Preprocessing.from_json(weights.preprocessing)
+    split = FolderSplit(tmp_path, ["a.jpg"], np.zeros(1, np.int64))
+    (batch,) = evaluation_batches(Reader(split, canvas=p.canvas), batch_size=1)
+    (ours,) = np.asarray(preprocess(batch, p)["image"])
+
+    image, size, crop = Image.open(tmp_path / "a.jpg"), 256, 224
+    shape = (size, size * height // width) if width <= height else (size * width // height, size)
+    scaled = image.resize(shape, Image.Resampling.BILINEAR)
+    left, top = (round((side - crop) / 2.0) for side in scaled.size)
+    pixels = np.asarray(scaled.crop((left, top, left + crop, top + crop))) / 255
+    theirs = (pixels - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    level = 1 / 255 / 0.224
+    assert ours.shape == theirs.shape
+    assert np.abs(ours - theirs).max() < (levels + 0.05) * level
+    assert np.abs(ours - theirs).mean() < 0.25 * level
 
 
 def test_there_and_back_is_the_same_to_the_bit(theirs, weights, tmp_path):
