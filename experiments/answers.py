@@ -7,9 +7,11 @@ come, so that an experiment that was killed goes on with those that are missing.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -125,6 +127,19 @@ def compared(first: np.ndarray, second: np.ndarray) -> str:
         f"no difference shown ({points.mean():+.1f} points, "
         f"{points.min():.1f} to {points.max():.1f}, n = {len(points)})"
     )
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What guessing gets right, and from where on a share of `count` images is told from it."""
+
+    share: float
+    count: int
+
+    @property
+    def limit(self) -> float:
+        """Two standard errors above it."""
+        return self.share + 2 * math.sqrt(self.share * (1 - self.share) / self.count)
 
 
 def survivors(shares: Mapping[int, float], count: int) -> str:

@@ -11,6 +11,8 @@ import normalization
 import numpy as np
 import optimizers
 import pytest
+import sweeping
+from answers import Chance
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -49,14 +51,18 @@ def optimizer_rows():
     ]
 
 
+def best_rate_of(rows, method):
+    return sweeping.best_rate([row for row in rows if row["method"] == method])
+
+
 def test_the_best_rate_is_that_of_the_least_loss_among_those_that_end_finite():
     rows = optimizer_rows()
-    assert optimizers.best_rate(rows, "momentum") == 0.03
-    assert optimizers.best_rate(rows, "Adam") == 0.01
-    assert optimizers.best_rate(rows, "Lion") is None
+    assert best_rate_of(rows, "momentum") == 0.03
+    assert best_rate_of(rows, "Adam") == 0.01
+    assert best_rate_of(rows, "Lion") is None
     # another seed has no say
     rows.append(ended(0.9, test=0.9, loss=0.1, method="momentum", rate=0.3, seed=1))
-    assert optimizers.best_rate(rows, "momentum") == 0.03
+    assert best_rate_of(rows, "momentum") == 0.03
 
 
 def test_rates_are_multiples_of_the_usual_one():
@@ -170,7 +176,7 @@ def test_batches_without_the_base_are_refused():
 
 # ---- normalization -------------------------------------------------------------------------------
 
-CHANCE = normalization.Chance(0.5, 800)
+CHANCE = Chance(0.5, 800)
 BOTH = normalization.Options(
     normalizations=("none", "batch"), rates=(0.03, 1.0), learning_rate=0.03, seeds=2
 )
@@ -201,17 +207,35 @@ def test_normalizations_are_told_with_the_largest_rate_that_each_survives():
     _, answer, figure, sections = normalization.page(BOTH, normalization_rows(), 200, CHANCE)
     assert isinstance(figure, Figure)
     assert answer == (
-        "At a rate of 0.03, batch, before ReLU gets most right, 68.0 % (66.0 to 70.0); "
-        "against none, 6.0 points more (6.0 to 6.0, n = 2). The largest rate at which each still "
-        "learns, n = 1 (the top of the ladder). Up to 1: batch, before ReLU. "
-        "Up to 0.03: none; batch, after ReLU."
+        "At a rate of 0.03, batch before ReLU gets most right, 68.0 % (66.0 to 70.0); "
+        "against none, 6.0 points more (6.0 to 6.0, n = 2). The largest rate before learning fails "
+        "is (n = 1) 1, the top of the ladder, for batch before ReLU; 0.03 for none and batch after "
+        "ReLU."
     )
     page = "\n".join(sections)
     # 53 % of 800 images are within two standard errors of guessing
     gain = "4.0 points more (1.0 to 7.0, n = 2)"
-    assert f"| batch, after ReLU | 66.0 % (65.0 to 67.0) | {gain} | 0.03 |" in page
+    assert f"| batch after ReLU | 66.0 % (65.0 to 67.0) | {gain} | 0.03 |" in page
     assert "| none | 60.0 % | diverged at 5 |" in page
     assert "| batch | no difference shown (+2.0 points, -1.0 to 5.0, n = 2) |" in page
+
+
+def test_a_rate_that_learns_above_one_that_does_not_is_no_limit():
+    options = normalization.Options(
+        normalizations=("none",), rates=(0.003, 0.03, 0.1, 0.3), learning_rate=0.03, seeds=1
+    )
+    none = normalization.Kind("none", "")
+
+    def limit(*shares):
+        rows = [
+            ended(share, normalization="none", position="", rate=rate, seed=0)
+            for rate, share in zip(options.rates, shares, strict=True)
+        ]
+        return normalization.largest(options, rows, none, CHANCE)
+
+    assert limit(0.5, 0.7, 0.5, 0.6) == 0.03  # too slow at first, and lucky at the end
+    assert limit(0.6, 0.7, 0.7, 0.7) == 0.3
+    assert limit(0.5, 0.5, 0.5, 0.5) is None
 
 
 def test_normalizations_that_all_fail_say_so():
