@@ -146,25 +146,27 @@ def at_best(rows: Sequence[Row], networks: Sequence[dict[str, Any]]) -> list[Row
 
 def parts_of(options: Options, depth: int, activation: str, clip: float | None) -> Parts:
     """A plain network of some depth, and its steps."""
+    return make_parts(config(options, depth, activation, clip))
+
+
+def config(options: Options, depth: int, activation: str, clip: float | None) -> Config:
     name, size = options.network
-    return make_parts(
-        Config(
-            data=options.data,
-            spec=name,
-            batch_size=options.batch_size,
-            patience=None,
-            model=Model(
-                width=None if options.full else options.width,
-                depth=depth,
-                activation=activation,
-                normalization="none",
-                dropout_rate=0.0,
-            ),
-            optimizer=Optimizer(momentum=options.momentum, clip=clip),
-            augment=Augment(flip=0.5),
-            input=Input(canvas=size, size=size, examples=options.images),
-            run=Run(precision="exact"),  # which compiles in less time
-        )
+    return Config(
+        data=options.data,
+        spec=name,
+        batch_size=options.batch_size,
+        patience=None,
+        model=Model(
+            width=None if options.full else options.width,
+            depth=depth,
+            activation=activation,
+            normalization="none",
+            dropout_rate=0.0,
+        ),
+        optimizer=Optimizer(momentum=options.momentum, clip=clip),
+        augment=Augment(flip=0.5),
+        input=Input(canvas=size, size=size, examples=options.images),
+        run=Run(precision="exact"),  # which compiles in less time
     )
 
 
@@ -225,9 +227,10 @@ def page(options: Options, rows: list[Row], updates: int, judge: str, chance: Ch
         ),
         edges(options, best, chance),
         bounds(best),
-        f"Every network makes {updates} updates of {options.batch_size} images at a constant "
-        f"learning rate, momentum {options.momentum:g}, without normalization and dropout, and is "
-        f"judged at the end. Clipped is the gradient's norm over all layers, to {options.clip:g}.",
+        f"{options.told}{'' if options.full else f', of width {options.width:g}'}: every network "
+        f"makes {updates} updates of {options.batch_size} images at a constant learning rate, "
+        f"momentum {options.momentum:g}, without normalization and dropout, and is judged at the "
+        f"end. Clipped is the gradient's norm over all layers, to {options.clip:g}.",
     )
     figure = heat_maps(*drawn(options, best, "gradient"))
     return title, answer(options, best, updates, chance), figure, tuple(s for s in sections if s)

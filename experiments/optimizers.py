@@ -236,7 +236,7 @@ def weight(options: Options, rows: list[Row], bests: Sequence[Best]) -> str:
         f"A method's learning rate matters {verdict} the choice among methods: within a factor of "
         f"{ratio:g}, the worst rate that does not diverge costs {rate:.1f} points in the median "
         f"({min(falls):.1f} to {max(falls):.1f}, {len(falls)} methods); at their best rates, the "
-        f"methods lie within {method:.1f} (in validation, n = 1)."
+        f"methods lie within {method:.1f} points (in validation, n = 1)."
     )
 
 

@@ -153,7 +153,8 @@ def page(options: Options, rows: list[Row], updates: int, judge: str, count: int
         "chance, so that the mean is right: an update still leaves most weights as they are, and "
         "moves the others by more than was asked. Gradients of halves are halves; sums, momentum "
         "and activations are float32.",
-        f"{options.told}, of width {options.width:g}: {updates} updates of {options.batch_size} "
+        f"{options.told}{'' if options.full else f', of width {options.width:g}'}: "
+        f"{updates} updates of {options.batch_size} "
         f"images, from a learning rate of {options.learning_rate:g} by a cosine to zero, momentum "
         f"{options.momentum:g}. Every network is judged at the end.",
     )

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import batch_size
+import gradients
+import multi_task
 import normalization
 import numpy as np
 import optimizers
 import pytest
+import rounding
 import sweeping
 from answers import Chance
 from matplotlib.figure import Figure
@@ -79,7 +84,7 @@ def test_optimizers_are_told_with_those_that_diverged():
     assert answer.endswith("Every learning rate of Lion diverged.")
     # momentum's finite rates lie 0 points apart, Adam's 6: the median is 3; the tops 8
     assert "costs 3.0 points in the median (0.0 to 6.0, 2 methods)" in answer
-    assert "matters no more than the choice" in answer and "lie within 8.0" in answer
+    assert "matters no more than the choice" in answer and "lie within 8.0 points (" in answer
     page = "\n".join(sections)
     assert "| momentum | 0.03 | 68.0 % (66.0 to 70.0) |  |" in page
     assert "| Lion |  | diverged at every rate |  |" in page
@@ -140,7 +145,10 @@ def test_batch_sizes_are_told_with_updates_and_images_to_the_target():
     assert "| 64 | 12.0 points more (9.0 to 15.0, n = 2) |" in page
     assert "a batch of 32 gets most right, 73.0 % (72.0 to 74.0)." in answer
     assert "Scaling the rate with the batch gains at 64." in answer
-    assert "With the scaled rate, 70 % take the fewest updates with a batch of 64" in answer
+    assert (
+        "Of the batches that reach 70 % from every start at the scaled rate, 64 takes the fewest "
+        "updates, 100 (100 to 100), and the fewest images, 6,400 (6,400 to 6,400)." in answer
+    )
 
 
 def test_a_scaled_rate_that_loses_diverges_or_shows_nothing_is_told():
@@ -256,6 +264,37 @@ def test_an_unknown_normalization_is_refused():
         normalization.Options(learning_rate=0.5)
 
 
+# ---- at full size --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        lambda: optimizers.base_config(optimizers.Options(full=True)),
+        lambda: multi_task.base_config(multi_task.Options(full=True)),
+        lambda: rounding.config(rounding.Options(full=True), 100),
+        lambda: gradients.config(gradients.Options(full=True), 4, "relu", None),
+    ],
+)
+def test_full_is_the_lectures_network_on_its_own_pictures(config):
+    made = config()
+    assert (made.spec, made.input.size, made.model.width) == ("notes_224", 224, None)
+
+
+def test_full_makes_ten_times_the_updates_however_long_a_step_takes(monkeypatch):
+    def batches(*_):
+        while True:
+            yield None
+
+    monkeypatch.setattr(sweeping, "train_batches", batches)
+    monkeypatch.setattr(sweeping.time, "monotonic", itertools.count(0.0, 1.0).__next__)
+    step = SimpleNamespace(step=lambda state, batch: (0, 0))
+    parts = SimpleNamespace(create=lambda: 0, stages=[step])
+    options = optimizers.Options(updates=300, minutes=10)
+    assert sweeping.fitting(options, parts, 5) == 120  # 600 s for 5 networks, a second a step
+    assert sweeping.fitting(optimizers.Options(updates=300, full=True), parts, 5) == 3000
+
+
 # ---- end to end ----------------------------------------------------------------------------------
 
 
@@ -294,6 +333,22 @@ def test_a_sweep_of_optimizers_trains_its_best_from_other_starts(asked):
     assert "which was chosen there, since there is no test" in page_of(asked)
     optimizers.main(options)  # draws the page anew
     assert sorted(rows_of(asked), key=lambda row: (row["seed"], row["rate"])) == found
+
+
+@pytest.mark.slow
+def test_the_lectures_network_is_swept(asked):
+    options = optimizers.Options(
+        **(asked | {"updates": 4}),
+        batch_size=4,
+        methods=("SGD",),
+        factors=(1.0,),
+        seeds=1,
+        full=True,
+    )
+    optimizers.main(options)
+    (row,) = rows_of(asked)
+    assert row["step"] == 40 and row["rate"] == 0.1
+    assert "makes 40 updates of 4 images" in page_of(asked)
 
 
 @pytest.mark.slow
