@@ -112,8 +112,9 @@ def difference(first: np.ndarray, second: np.ndarray) -> str:
 def direction(first: np.ndarray, second: np.ndarray) -> int:
     """1 where the first share is larger in every pair, -1 where it is smaller, 0 where that is not
     shown: by no single pair, nor by less than the 0.1 points that are told."""
-    signs = set(np.sign(np.round(100 * (first - second), 1)))
-    return int(signs.pop()) if len(signs) == 1 and len(first) > 1 else 0
+    points = np.round(100 * (first - second), 1)
+    signs = set(np.sign(points))
+    return int(signs.pop()) if len(signs) == 1 and len(points) > 1 else 0
 
 
 def compared(first: np.ndarray, second: np.ndarray) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from answers import Chance, Row, chosen, compared, pairs, spread, values
+from answers import Chance, Row, chosen, compared, pairs, values
 from observing import BEFORE, LAST
 
 if TYPE_CHECKING:
@@ -63,18 +63,18 @@ def answer(options: Options, best: list[Row], updates: int, chance: Chance) -> s
 
 
 def learners(options: Options, best: list[Row], updates: int, chance: Chance) -> str:
-    """Which of the deepest networks learn at all."""
+    """With which initializers the deepest networks learn at all, and from how many starts."""
     deepest, told = options.depths[-1], []
     for activation in options.activations:
         case = {"activation": activation, "depth": deepest, "clip": None}
         found = {name: values(best, initializer=name, **case) for name in options.initializers}
-        learned = [n for n, shares in found.items() if len(shares) and shares.min() > chance.limit]
-        learned.sort(key=lambda name: -found[name].mean())
-        some = [f"{name} ({spread(found[name])})" for name in learned]
-        told.append(f"under {activation} {', '.join(some) or 'none'}")
+        learned = {name: int((shares > chance.limit).sum()) for name, shares in found.items()}
+        names = sorted((name for name in learned if learned[name]), key=lambda n: -learned[n])
+        some = ", ".join(f"{name} from {learned[name]} of {len(found[name])}" for name in names)
+        told.append(f"under {activation} {some or 'no initializer'}")
     return (
         f"At depth {deepest}, each at the best of its own learning rates, {updates} updates lead "
-        f"beyond guessing from every start with these: {'; '.join(told)}."
+        f"beyond guessing from so many starts: {'; '.join(told)}."
     )
 
 
