@@ -336,22 +336,6 @@ def test_a_sweep_of_optimizers_trains_its_best_from_other_starts(asked):
 
 
 @pytest.mark.slow
-def test_the_lectures_network_is_swept(asked):
-    options = optimizers.Options(
-        **(asked | {"updates": 4}),
-        batch_size=4,
-        methods=("SGD",),
-        factors=(1.0,),
-        seeds=1,
-        full=True,
-    )
-    optimizers.main(options)
-    (row,) = rows_of(asked)
-    assert row["step"] == 40 and row["rate"] == 0.1
-    assert "makes 40 updates of 4 images" in page_of(asked)
-
-
-@pytest.mark.slow
 def test_batches_of_all_sizes_see_as_many_images(asked):
     batch_size.main(batch_size.Options(**asked, batch_size=4, batches=(2, 4, 8), seeds=1))
     found = {(row["batch"], row["rate"]): row["step"] for row in rows_of(asked)}
