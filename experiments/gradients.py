@@ -230,7 +230,12 @@ def page(options: Options, rows: list[Row], updates: int, judge: str, chance: Ch
         f"{options.told}{'' if options.full else f', of width {options.width:g}'}: every network "
         f"makes {updates} updates of {options.batch_size} images at a constant learning rate, "
         f"momentum {options.momentum:g}, without normalization and dropout, and is judged at the "
-        f"end. Clipped is the gradient's norm over all layers, to {options.clip:g}.",
+        "end."
+        + (
+            f" Clipped is the gradient's norm over all layers, to {options.clip:g}."
+            if options.clipped
+            else ""
+        ),
     )
     figure = heat_maps(*drawn(options, best, "gradient"))
     return title, answer(options, best, updates, chance), figure, tuple(s for s in sections if s)

@@ -108,7 +108,10 @@ def bounds(best: list[Row]) -> str:
     told = [
         f"the slowest layer of {who} moves {min(those):.1g} to {max(those):.1g} times as far as "
         f"the fastest (n = {len(those)})"
-        for who, those in (("those that learn, to more than 60 %,", learn), ("the others", other))
+        for who, those in (
+            ("networks that learn, to more than 60 %,", learn),
+            ("networks that do not", other),
+        )
         if those
     ]
     return f"In the last update, relative to their weights: {'; '.join(told)}." if told else ""

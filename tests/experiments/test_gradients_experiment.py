@@ -122,7 +122,7 @@ def test_means_are_geometric_and_zero_has_none():
 def test_layers_that_move_apart_are_told_of_those_that_learn_and_of_the_others(rows):
     rows = best_of(rows)
     told = gradients_answer.bounds(rows)
-    assert "those that learn, to more than 60 %, moves" in told
+    assert "networks that learn, to more than 60 %, moves" in told
     shallow, deep = (len(observing.layers(spec("small", depth=d))) for d in (1, 2))
     learn = [row for row in rows if row["accuracy"] > 0.6]
     assert f"{2.0 ** (1 - deep):.1g} to {2.0 ** (1 - shallow):.1g} times" in told
