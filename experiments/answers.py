@@ -7,9 +7,11 @@ come, so that an experiment that was killed goes on with those that are missing.
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -110,8 +112,9 @@ def difference(first: np.ndarray, second: np.ndarray) -> str:
 def direction(first: np.ndarray, second: np.ndarray) -> int:
     """1 where the first share is larger in every pair, -1 where it is smaller, 0 where that is not
     shown: by no single pair, nor by less than the 0.1 points that are told."""
-    signs = set(np.sign(np.round(100 * (first - second), 1)))
-    return int(signs.pop()) if len(signs) == 1 and len(first) > 1 else 0
+    points = np.round(100 * (first - second), 1)
+    signs = set(np.sign(points))
+    return int(signs.pop()) if len(signs) == 1 and len(points) > 1 else 0
 
 
 def compared(first: np.ndarray, second: np.ndarray) -> str:
@@ -125,6 +128,19 @@ def compared(first: np.ndarray, second: np.ndarray) -> str:
         f"no difference shown ({points.mean():+.1f} points, "
         f"{points.min():.1f} to {points.max():.1f}, n = {len(points)})"
     )
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What guessing gets right, and from where on a share of `count` images is told from it."""
+
+    share: float
+    count: int
+
+    @property
+    def limit(self) -> float:
+        """Two standard errors above it."""
+        return self.share + 2 * math.sqrt(self.share * (1 - self.share) / self.count)
 
 
 def survivors(shares: Mapping[int, float], count: int) -> str:

@@ -202,10 +202,10 @@ def answer(options: Options, rows: list[Row]) -> str:
             continue
         few = min(whole, key=lambda found: float(np.median(found.steps)))
         least = min(whole, key=lambda found: found.batch * float(np.median(found.steps)))
-        also = " too" if few.batch == least.batch else ""
+        other = "" if few.batch == least.batch else f"{least.batch} "
         told.append(
-            f"With the {what} rate, {goal} take the fewest updates with a batch of {few.batch}, "
-            f"{few.counted()}, and the fewest images with one of {least.batch}{also}, "
+            f"Of the batches that reach {goal} from every start at the {what} rate, {few.batch} "
+            f"takes the fewest updates, {few.counted()}, and {other}the fewest images, "
             f"{least.counted(least.batch)}."
         )
     return " ".join([*told, scaling(options, rows)])

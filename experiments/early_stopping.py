@@ -128,7 +128,7 @@ def page(options: Options, rows: list[Row], updates: int, count: int) -> tuple:
     header = ["patience", "updates made", "best at update", "test there", "test loss there"]
     header += ["test at the stop", "test loss at the stop", "stopped"]
     sections = [
-        f"`{options.spec}` at {options.size or 'its own'} pixels, on {options.images or 'all'} "
+        f"{options.told}, on {options.images or 'all'} "
         f"images of `{options.data}` without any remedy; {updates} updates of "
         f"{options.batch_size} images at a learning rate of {options.learning_rate:g}, constant, "
         f"so that a curve does not depend on where it ends. {len(left)} initializations and orders "

@@ -5,34 +5,33 @@
 
 AlexNets without normalization, their convolutions after the second repeated, under each initializer
 (Glorot and Bengio 2010; He et al. 2015; ...): norms of activations and gradients layer by layer
-before training, after one update and after all; what is learned in equal updates; and what clipping
-the gradient changes.
+before training, after one update and after all; what is learned in equal updates, each network at
+the best of its own learning rates (swept on one seed); and what clipping the gradient changes.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tyro
 from answers import (
+    Chance,
     Row,
     chosen,
     collect,
-    compared,
-    difference,
-    direction,
     markdown_table,
     publish,
     spread,
     values,
 )
-from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
-from observing import BEFORE, LAST, WHEN, layers, observed
+from gradients_answer import GLOROT, HE, answer, bounds, evenness, factor, growth
+from gradients_figure import heat_maps
+from observing import layers, observed
+from sweeping import Sweeping, best_rate, edge, end_loss, settings_for, updates_of
 from transferring import judged_on
 
 from alexnet_jax.cache import keep_compiled
@@ -41,14 +40,11 @@ from alexnet_jax.models.initializers import NAMES
 from alexnet_jax.models.spec import ACTIVATIONS, spec
 from alexnet_jax.parts import Parts, make_parts
 
-GLOROT, HE = "glorot_normal", "he_normal"
-
 
 @dataclass(frozen=True)
-class Options:
+class Options(Sweeping):
     """Initializers of deep plain networks: what vanishes, what explodes, what learns?"""
 
-    data: str = "street/a"
     depths: tuple[int, ...] = (1, 4)
     """Depth multipliers, ascending; the figures are of the last."""
     activations: tuple[str, ...] = ("relu", "tanh")
@@ -56,23 +52,23 @@ class Options:
         *("gaussian_2012", "lecun_normal", "glorot_uniform", GLOROT),
         *("he_uniform", HE, "orthogonal"),
     )
+    learning_rate: tyro.conf.Suppress[float] = 0.0
+    rates: tuple[float, ...] = (0.001, 0.003, 0.01, 0.03, 0.1)
+    """Learning rates of the sweep; each is constant."""
     clip: float = 1.0
     """Largest norm of the gradient, where it is clipped."""
     clipped: tuple[str, ...] = ("relu",)
     """Activations of the deepest networks that are trained once more with clipping. These and the
     shallower ones are under Glorot's and He's normal initializers alone."""
-    seeds: int = 3
     updates: int = 300
-    batch_size: int = 32
-    learning_rate: float = 0.02
+    """At most; fewer where this machine would need longer than `minutes`."""
+    minutes: float = 12.0
     momentum: float = 0.9
-    size: int = 32
-    """Of the images, in pixels."""
     width: float = 0.5
     out: str = "runs/experiments/gradients"
-    """The folder for results.json, the figures and README.md."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for kind, given, known in (
             ("initializer", self.initializers, NAMES),
             ("activation", (*self.activations, *self.clipped), ACTIVATIONS),
@@ -83,39 +79,55 @@ class Options:
                 )
         if not {GLOROT, HE} <= set(self.initializers):
             raise ValueError(f"initializers are {self.initializers}; {GLOROT} and {HE} are needed")
-        if min(self.seeds, self.updates - 1, self.batch_size, *self.depths) < 1:
-            raise ValueError("seeds, batch_size and depths have to be at least 1, updates 2")
+        if not self.rates or min(self.rates) <= 0 or min(self.depths) < 1:
+            raise ValueError("rates have to be given and more than 0, depths at least 1")
 
 
 def main(options: Options) -> None:
-    first = parts_of(options, options.depths[0], options.activations[0], None)
-    judge = judged_on(first)
-    made = {}  # of the case at hand: its compiled steps serve all initializers and seeds
+    folder, networks = Path(options.out), networks_of(options)
+    deepest = parts_of(options, options.depths[-1], options.activations[0], None)
+    judge, classes = judged_on(deepest), deepest.source.classes
+    swept = [net | {"rate": rate, "seed": 0} for net in networks for rate in options.rates]
+    count = len(swept) + (options.seeds - 1) * len(networks)
+    updates = updates_of(options, deepest, count)
+    made: dict[tuple, Parts] = {}  # of the case at hand: its steps serve all initializers and rates
 
     def measure(
-        depth: int, activation: str, clip: float | None, initializer: str, seed: int
+        depth: int, activation: str, clip: float | None, initializer: str, rate: float, seed: int
     ) -> dict[str, Any]:
         name = (depth, activation, clip)
         if name not in made:
             made.clear()
             made[name] = parts_of(options, *name)
-        return observed(made[name], initializer, seed, options.updates, judge)
+        return observed(made[name], initializer, rate, seed, updates, judge)
 
-    cases = [
-        {"depth": depth, "activation": activation, "clip": clip, "initializer": name, "seed": seed}
-        for depth, activation, clip in networks(options)
-        for name in (options.initializers if for_all(options, depth, clip) else (GLOROT, HE))
-        for seed in range(options.seeds)
+    free = ("depths", "activations", "initializers", "rates", "clipped")
+    settings = settings_for(options, updates, free) | {"judged_on": judge}
+    rows = collect(folder, settings, swept, measure)
+    again = [
+        net | {"rate": rate, "seed": seed}
+        for net in networks
+        if (rate := best_rate(chosen(rows, **net))) is not None
+        for seed in range(1, options.seeds)
     ]
-    free = ("out", "seeds", "depths", "activations", "initializers", "clipped")
-    settings = {name: value for name, value in asdict(options).items() if name not in free}
-    rows = collect(Path(options.out), settings | {"judged_on": judge}, cases, measure)
-    heat_maps(options, rows, "activation").savefig(Path(options.out) / "activation.png", dpi=110)
-    publish(Path(options.out), *page(options, rows, judge, len(first.readers[judge])))
+    rows += collect(folder, settings, again, measure)
+    best = at_best(rows, networks)
+    heat_maps(*drawn(options, best, "activation")).savefig(folder / "activation.png", dpi=110)
+    chance = Chance(1 / len(classes), len(deepest.readers[judge]))
+    publish(folder, *page(options, rows, updates, judge, chance))
 
 
-def networks(options: Options) -> list[tuple[int, str, float | None]]:
-    """(depth, activation, clip) of each network."""
+def networks_of(options: Options) -> list[dict[str, Any]]:
+    """Depth, activation, clip and initializer of each network."""
+    return [
+        {"depth": depth, "activation": activation, "clip": clip, "initializer": name}
+        for depth, activation, clip in columns(options)
+        for name in (options.initializers if for_all(options, depth, clip) else (GLOROT, HE))
+    ]
+
+
+def columns(options: Options) -> list[tuple[int, str, float | None]]:
+    """(depth, activation, clip) of each."""
     plain = [(depth, name, None) for name in options.activations for depth in options.depths]
     return [*plain, *((options.depths[-1], name, options.clip) for name in options.clipped)]
 
@@ -125,47 +137,65 @@ def for_all(options: Options, depth: int, clip: float | None) -> bool:
     return depth == options.depths[-1] and clip is None
 
 
+def at_best(rows: Sequence[Row], networks: Sequence[dict[str, Any]]) -> list[Row]:
+    """The rows of each network at its own best rate."""
+    return [
+        row for net in networks for row in chosen(rows, **net, rate=best_rate(chosen(rows, **net)))
+    ]
+
+
 def parts_of(options: Options, depth: int, activation: str, clip: float | None) -> Parts:
     """A plain network of some depth, and its steps."""
-    return make_parts(
-        Config(
-            data=options.data,
-            spec="small",
-            batch_size=options.batch_size,
-            learning_rate=options.learning_rate,
-            patience=None,
-            model=Model(
-                width=options.width,
-                depth=depth,
-                activation=activation,
-                normalization="none",
-                dropout_rate=0.0,
-            ),
-            optimizer=Optimizer(momentum=options.momentum, clip=clip),
-            augment=Augment(flip=0.5),
-            input=Input(canvas=options.size, size=options.size),
-            run=Run(precision="exact"),  # which compiles in less time
-        )
+    return make_parts(config(options, depth, activation, clip))
+
+
+def config(options: Options, depth: int, activation: str, clip: float | None) -> Config:
+    name, size = options.network
+    return Config(
+        data=options.data,
+        spec=name,
+        batch_size=options.batch_size,
+        patience=None,
+        model=Model(
+            width=None if options.full else options.width,
+            depth=depth,
+            activation=activation,
+            normalization="none",
+            dropout_rate=0.0,
+        ),
+        optimizer=Optimizer(momentum=options.momentum, clip=clip),
+        augment=Augment(flip=0.5),
+        input=Input(canvas=size, size=size, examples=options.images),
+        run=Run(precision="exact"),  # which compiles in less time
     )
 
 
-def page(options: Options, rows: list[Row], judge: str, count: int) -> tuple:
+def drawn(options: Options, best: Sequence[Row], quantity: str) -> tuple:
+    """What `heat_maps` needs for a quantity: of the deepest networks, unclipped."""
+    deep = chosen(best, depth=options.depths[-1], clip=None)
+    return deep, quantity, layers_of(options), options.activations, options.initializers
+
+
+def layers_of(options: Options) -> list[str]:
+    """Names of the layers of the deepest networks."""
+    return layers(spec(options.network[0], depth=options.depths[-1]))
+
+
+def page(options: Options, rows: list[Row], updates: int, judge: str, chance: Chance) -> tuple:
     """(title, answer, figure, sections) for `publish`."""
     title = "Which initializer keeps gradients from vanishing and exploding?"
-    deepest, nets = options.depths[-1], networks(options)
+    deepest, nets = options.depths[-1], columns(options)
+    best = at_best(rows, networks_of(options))
     header = [f"{act}, depth {depth}{', clipped' if clip else ''}" for depth, act, clip in nets]
     learned = [
         [name]
-        + [
-            spread(values(rows, initializer=name, depth=depth, activation=act, clip=clip))
-            for depth, act, clip in nets
-        ]
+        + [at_rate(best, initializer=name, depth=d, activation=a, clip=c) for d, a, c in nets]
         for name in options.initializers
     ]
     signals = [
         [name]
         + [
-            factor(measure(rows, initializer=name, activation=act, depth=deepest))
+            factor(measure(best, initializer=name, activation=act, depth=deepest))
             for act in options.activations
             for measure in (growth, evenness)
         ]
@@ -173,11 +203,11 @@ def page(options: Options, rows: list[Row], judge: str, count: int) -> tuple:
     ]
     what = ("activation, last to first", "gradient, least to most")
     sections = (
-        "The columns are networks that differ in nothing but the initializer, the rows their "
-        f"layers from the image on ({count_layers(rows, deepest)} in all); the colour is the norm "
-        "of each layer's gradient on the first training batch, the geometric mean of "
-        f"{options.seeds} seeds. Grey: zero, or no number any more, in one of them at least. The "
-        "activations:",
+        "The columns are networks that differ in nothing but the initializer and its learning "
+        f"rate, the rows their layers from the image on ({len(layers_of(options))} in all); the "
+        "colour is the norm of each layer's gradient on the first training batch, the geometric "
+        f"mean of {options.seeds} seeds. Grey: zero, or no number any more, in one of them at "
+        "least. The activations:",
         "![Root mean square of each layer's activations](activation.png)",
         "Before training: the activations of the last hidden layer as a multiple of the first's, "
         "and the gradient of the layer that has the smallest as a multiple of the largest "
@@ -186,156 +216,66 @@ def page(options: Options, rows: list[Row], judge: str, count: int) -> tuple:
             ["initializer", *(f"{act}: {name}" for act in options.activations for name in what)],
             signals,
         ),
-        f"Right answers on the {count} images of {judge} after {options.updates} updates, mean and "
-        f"range of {options.seeds} seeds (a guess has 50 %):",
+        f"The best learning rate, and right answers with it on the {chance.count} images of "
+        f"{judge} after {updates} updates, mean and range of {options.seeds} seeds (a guess has "
+        f"{100 * chance.share:.0f} %):",
         markdown_table(["initializer", *header], learned),
-        bounds(rows),
-        f"Every network makes {options.updates} updates of {options.batch_size} images of "
-        f"{options.size} x {options.size} px at a learning rate of {options.learning_rate:g}, "
+        "The sweep that chose the rates: loss in validation at the end, on the first seed:",
+        markdown_table(
+            ["network", "initializer", *(f"{r:g}" for r in options.rates)],
+            sweep_lines(options, rows),
+        ),
+        edges(options, best, chance),
+        bounds(best),
+        f"{options.told}{'' if options.full else f', of width {options.width:g}'}: every network "
+        f"makes {updates} updates of {options.batch_size} images at a constant learning rate, "
         f"momentum {options.momentum:g}, without normalization and dropout, and is judged at the "
-        "end. Another learning rate may serve an initializer better. Clipped is the gradient's "
-        f"norm over all layers, to {options.clip:g}.",
+        "end."
+        + (
+            f" Clipped is the gradient's norm over all layers, to {options.clip:g}."
+            if options.clipped
+            else ""
+        ),
     )
-    return title, answer(options, rows), heat_maps(options, rows, "gradient"), sections
+    figure = heat_maps(*drawn(options, best, "gradient"))
+    return title, answer(options, best, updates, chance), figure, tuple(s for s in sections if s)
 
 
-def growth(rows: list[Row], **case: Any) -> np.ndarray:
-    """Activations before training, of the last hidden layer as a multiple of the first's."""
-    found = [row["activation_norm"][BEFORE] for row in chosen(rows, clip=None, **case)]
-    norms = np.array(found, float)
-    return norms[:, -2] / norms[:, 0]
+def at_rate(best: Sequence[Row], **net: Any) -> str:
+    """The best rate of a network and what is right with it: "0.01: 69.8 % (68.1 to 72.2)"."""
+    found = chosen(best, **net)
+    return f"{found[0]['rate']:g}: {spread(values(found))}" if found else "diverged"
 
 
-def evenness(rows: list[Row], **case: Any) -> np.ndarray:
-    """The smallest gradient norm of a layer before training as a multiple of the largest."""
-    found = [row["gradient_norm"][BEFORE] for row in chosen(rows, clip=None, **case)]
-    return np.array([min(norms) / max(norms) for norms in found])
+def sweep_lines(options: Options, rows: Sequence[Row]) -> list[list[str]]:
+    """Of each network, the loss in validation at every rate."""
+    lines = []
+    for net in networks_of(options):
+        found = {row["rate"]: end_loss(row) for row in chosen(rows, **net, seed=0)}
+        losses = [found[rate] for rate in options.rates]
+        clip = ", clipped" if net["clip"] else ""
+        lines.append([
+            f"{net['activation']}, depth {net['depth']}{clip}",
+            net["initializer"],
+            *(f"{loss:.3f}" if math.isfinite(loss) else "diverged" for loss in losses),
+        ])  # fmt: skip
+    return lines
 
 
-def factor(factors: np.ndarray) -> str:
-    """Factors as "0.12 (0.1 to 0.15)": geometric mean and range."""
-    mean = np.exp(np.log(factors).mean()) if (factors > 0).all() else 0.0
-    return f"{mean:.2g} ({factors.min():.2g} to {factors.max():.2g})"
-
-
-def count_layers(rows: list[Row], depth: int) -> int:
-    return len(chosen(rows, depth=depth)[0]["gradient_norm"][BEFORE])
-
-
-def answer(options: Options, rows: list[Row]) -> str:
-    """The sentences that the numbers make."""
-    deepest, count = options.depths[-1], count_layers(rows, options.depths[-1])
-    told = []
-    for activation in options.activations:
-        even = {
-            name: evenness(rows, initializer=name, activation=activation, depth=deepest)
-            for name in options.initializers
-        }
-        best, worst = (pick(even, key=lambda name: even[name].mean()) for pick in (max, min))
-        told.append(
-            f"under {activation} the layer with the smallest gradient has "
-            f"{factor(even[best])} of the largest with {best}, the most even, and "
-            f"{factor(even[worst])} with {worst}, the least"
-        )
-    sentences = [f"Before training, in {count} layers, {'; '.join(told)}."]
-    versus = [
-        f"under {activation} at depth {depth} {compared(*pair(rows, activation, depth))}"
-        for activation in options.activations
-        for depth in options.depths
-    ]
-    sentences.append(
-        f"Right answers of {HE} against {GLOROT} after {options.updates} updates: "
-        f"{'; '.join(versus)}."
-    )
-    sentences += [clipping(options, rows, activation) for activation in options.clipped]
-    return " ".join(sentences)
-
-
-def clipping(options: Options, rows: list[Row], activation: str) -> str:
-    """For which initializers clipping is shown to change what the deepest networks learn."""
-    case = {"activation": activation, "depth": options.depths[-1]}
-    verbs = {1: "helps", -1: "harms", 0: "is not shown to change anything"}
-    told: dict[str, list[str]] = {}
-    for name in (GLOROT, HE):
-        clipped, plain = (
-            values(rows, initializer=name, clip=clip, **case) for clip in (options.clip, None)
-        )
-        sign = direction(clipped, plain)
-        told.setdefault(verbs[int(sign)], []).append(f"{name} ({difference(clipped, plain)})")
-    said = " and ".join(f"{verb} under {' and '.join(names)}" for verb, names in told.items())
-    return (
-        f"Clipping the gradient to {options.clip:g} in the {activation} networks of depth "
-        f"{options.depths[-1]} {said}."
-    )
-
-
-def pair(rows: list[Row], activation: str, depth: int) -> tuple[np.ndarray, np.ndarray]:
-    """Shares of right answers under He's and under Glorot's initializer, seed by seed."""
-    case = {"activation": activation, "depth": depth, "clip": None}
-    return values(rows, initializer=HE, **case), values(rows, initializer=GLOROT, **case)
-
-
-def bounds(rows: list[Row]) -> str:
-    """How far apart layers move in networks that learn, and in the others."""
-    learn, other = [], []
-    for row in rows:
-        ratios = np.array(row["update_ratio"][LAST], float)
-        if np.isfinite(ratios).all() and ratios.max() > 0:
-            (learn if row["accuracy"] > 0.6 else other).append(ratios.min() / ratios.max())
-    told = [
-        f"the slowest layer of {who} moves {min(those):.1g} to {max(those):.1g} times as far as "
-        f"the fastest (n = {len(those)})"
-        for who, those in (("those that learn, to more than 60 %,", learn), ("the others", other))
-        if those
-    ]
-    return f"In the last update, relative to their weights: {'; '.join(told)}."
-
-
-def geometric_mean(norms: Sequence[Sequence[float | None]]) -> np.ndarray:
-    """Of each layer over the seeds, float [layers]; NaN where one is zero or no number."""
-    found = np.array(norms, float)
-    logs = np.log(found, out=np.full_like(found, np.nan), where=found > 0)
-    return np.exp(logs.mean(axis=0))
-
-
-def heat_maps(options: Options, rows: Sequence[Row], quantity: str) -> Figure:
-    """Layers x initializers, for each activation and moment: the deepest networks, unclipped."""
-    depth = options.depths[-1]
-    figure = Figure(figsize=(13, 3.1 + 3.6 * len(options.activations)), layout="constrained")
-    axes = figure.subplots(len(options.activations), len(WHEN), squeeze=False, sharey=True)
-    norms = {
-        (activation, when): np.array(
-            [
-                geometric_mean(
-                    [
-                        row[f"{quantity}_norm"][when]
-                        for row in chosen(
-                            rows, depth=depth, activation=activation, clip=None, initializer=name
-                        )
-                    ]
-                )
-                for name in options.initializers
-            ]
-        ).T
-        for activation in options.activations
-        for when in WHEN
-    }
-    finite = np.concatenate([value[np.isfinite(value)] for value in norms.values()])
-    finite = finite if finite.size else np.ones(1)  # a network of zeros has none
-    scale = LogNorm(max(finite.min(), finite.max() * 1e-9), finite.max())
-    names = layers(spec("small", depth=depth))
-    for line, activation in zip(axes, options.activations, strict=True):
-        for axis, when in zip(line, WHEN, strict=True):
-            axis.set_facecolor("#c9ced6")
-            image = axis.pcolormesh(norms[activation, when], norm=scale, cmap="viridis")
-            axis.set_title(f"{activation}, {when}", fontsize=13)
-            axis.set_xticks(np.arange(len(options.initializers)) + 0.5, options.initializers)
-            axis.tick_params(axis="x", rotation=40, labelsize=10)
-            axis.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=9)
-    axes[0, 0].invert_yaxis()  # which all share
-    what = {"gradient": "norm of the gradient", "activation": "root mean square of activations"}
-    figure.colorbar(image, ax=axes, shrink=0.8).set_label(what[quantity], fontsize=12)
-    return figure
+def edges(options: Options, best: Sequence[Row], chance: Chance) -> str:
+    """Which networks that learn have the smallest or largest rate that was tried, or ""."""
+    at = []
+    for net in networks_of(options):
+        found = chosen(best, **net)
+        which = edge(found[0]["rate"], options.rates) if found else ""
+        if which and values(found).min() > chance.limit:
+            clip = ", clipped" if net["clip"] else ""
+            at.append(
+                f"{which} for {net['initializer']} under {net['activation']} at depth "
+                f"{net['depth']}{clip}"
+            )
+    told = "A best rate may lie outside the sweep where the network learns"
+    return f"{told}: it is the {'; '.join(at)}." if at else ""
 
 
 if __name__ == "__main__":

@@ -72,14 +72,15 @@ def main(options: Options) -> None:
 
 def base_config(options: Options) -> Config:
     """The recipe, trained to the end: with both tasks, the most that a network here has to do."""
+    name, size = options.network
     return replace(
         recipe("street-multi"),
         data=options.data,
-        spec="notes_224" if options.full else options.spec,
+        spec=name,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         patience=None,
-        input=Input(size=None if options.full else options.size, examples=options.images),
+        input=Input(size=size, examples=options.images),
     )
 
 

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tyro
-from answers import Row, chosen, markdown_table, paired, plain, publish, survivors
+from answers import Chance, Row, chosen, markdown_table, paired, plain, publish, survivors
 from matplotlib.figure import Figure
 from sweeping import Sweeping, base_config, run_sweep
 
@@ -43,21 +43,8 @@ class Kind(NamedTuple):
     position: str
 
     def told(self) -> str:
-        where = f", {self.position} ReLU" if self.position else ""
+        where = f" {self.position} ReLU" if self.position else ""
         return self.name.replace("_", " ") + where
-
-
-@dataclass(frozen=True)
-class Chance:
-    """What guessing gets right, and from where on a share of `count` images is told from it."""
-
-    share: float
-    count: int
-
-    @property
-    def limit(self) -> float:
-        """Two standard errors above it."""
-        return self.share + 2 * math.sqrt(self.share * (1 - self.share) / self.count)
 
 
 @dataclass(frozen=True)
@@ -131,11 +118,15 @@ def found(rows: Sequence[Row], kind: Kind, rate: float) -> dict[int, float]:
 
 
 def largest(options: Options, rows: Sequence[Row], kind: Kind, chance: Chance) -> float | None:
-    """The largest rate at which it has learned on seed 0: it is finite, and above chance."""
-    survived = [
-        rate for rate in options.rates if found(rows, kind, rate).get(0, -math.inf) > chance.limit
-    ]
-    return max(survived, default=None)
+    """The largest rate at which it has learned on seed 0, and at all smaller ones that were tried
+    down to the first at which it did: it is finite, and above chance."""
+    top = None
+    for rate in sorted(options.rates):
+        if found(rows, kind, rate).get(0, -math.inf) > chance.limit:
+            top = rate
+        elif top is not None:
+            break
+    return top
 
 
 def page(options: Options, rows: list[Row], updates: int, chance: Chance) -> tuple:
@@ -162,8 +153,8 @@ def page(options: Options, rows: list[Row], updates: int, chance: Chance) -> tup
     sections = [
         f"Right answers in validation at a rate of {common:g}, mean and range of {options.seeds} "
         "initializations (nothing is chosen by looking at it); pairs of equal initialization and "
-        "order of images against none; and the largest rate of the ladder at which the first "
-        "initialization still learns:",
+        "order of images against none; and the rate of the ladder up to which the first "
+        "initialization learns:",
         markdown_table(["normalization", "right answers", "against none", "learns up to"], lines),
     ]
     if positions:
@@ -219,11 +210,19 @@ def answer(options: Options, rows: list[Row], chance: Chance) -> str:
     ranked = sorted((limit for limit in groups if limit is not None), reverse=True)
     if not ranked:
         return f"{sentence} No network learns at any rate."
-    at = [f"up to {limit:g}: {'; '.join(groups[limit])}" for limit in ranked]
-    at += [f"at no rate: {'; '.join(groups[None])}"] if None in groups else []
-    edge = " (the top of the ladder)" if ranked[0] == max(options.rates) else ""
-    lists = ". ".join(text[0].upper() + text[1:] for text in at)
-    return f"{sentence} The largest rate at which each still learns, n = 1{edge}. {lists}."
+    top = max(options.rates)
+    at = [
+        f"{limit:g}{', the top of the ladder,' if limit == top else ''} for "
+        + listed(groups[limit])
+        for limit in ranked
+    ]
+    at += [f"none for {listed(groups[None])}"] if None in groups else []
+    return f"{sentence} The largest rate before learning fails is (n = 1) {'; '.join(at)}."
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names as "a, b and c"."""
+    return " and ".join(", ".join(names).rsplit(", ", 1))
 
 
 def figure(options: Options, rows: list[Row], chance: Chance) -> Figure:

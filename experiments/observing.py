@@ -16,25 +16,28 @@ import numpy as np
 from alexnet_jax.data.loader import training_batches
 from alexnet_jax.data.preprocess import preprocess
 from alexnet_jax.models.spec import Spec
-from alexnet_jax.parts import Parts, evaluate_split, make_update, placed
+from alexnet_jax.parts import Parts, evaluate_split, make_update, placed, split_figures
 from alexnet_jax.train.diagnostics import (
     activation_norms,
     data_gradient,
     layer_norms,
     update_ratios,
 )
+from alexnet_jax.train.population import with_hyper
 from alexnet_jax.train.state import TrainState, init_state
 
 BEFORE, FIRST, LAST = "before training", "after 1 update", "after training"
 WHEN = (BEFORE, FIRST, LAST)
 
 
-def observed(parts: Parts, initializer: str, seed: int, updates: int, judge: str) -> dict:
+def observed(
+    parts: Parts, initializer: str, rate: float, seed: int, updates: int, judge: str
+) -> dict[str, Any]:
     """Train a network from an initializer and look at its layers before, after one update and at
     the end: norms of activations and gradients on the first training batch, and the ratio of the
     update to the weights.
     """
-    state, looks, ratios, losses = fresh(parts, initializer, seed), {}, {}, []
+    state, looks, ratios, losses = fresh(parts, initializer, rate, seed), {}, {}, []
     batches = training_batches(
         parts.readers["train"], seed=seed, position=0, batch_size=parts.config.batch_size
     )
@@ -50,9 +53,11 @@ def observed(parts: Parts, initializer: str, seed: int, updates: int, judge: str
             if when:
                 looks[when] = look(parts, state, seen)
                 ratios[when] = in_order(parts, update_ratios(before, state.params))
+    diverged = [i for i, x in enumerate(jax.device_get(losses), 1) if not math.isfinite(x)]
     right, count = evaluate_split(parts, state, judge)["top1"]
     return {
-        "loss": numbers(np.mean(jax.device_get(losses[-50:]))),
+        "diverged_at": diverged[0] if diverged else None,
+        "validation/loss": numbers(split_figures(parts, state, "validation")["loss"]),
         "accuracy": right / count,
         "activation_norm": {when: numbers(norms[0]) for when, norms in looks.items()},
         "gradient_norm": {when: numbers(norms[1]) for when, norms in looks.items()},
@@ -60,12 +65,14 @@ def observed(parts: Parts, initializer: str, seed: int, updates: int, judge: str
     }
 
 
-def fresh(parts: Parts, initializer: str, seed: int) -> TrainState:
-    """A state for the parts' step, whose kernels are drawn as another initializer does."""
+def fresh(parts: Parts, initializer: str, rate: float, seed: int) -> TrainState:
+    """A state for the parts' step, whose kernels are drawn as another initializer does, and with
+    another learning rate."""
     task, size = parts.task, parts.preprocessing.size
     changed = replace(task.net.spec, kernel_init=initializer)
     task = replace(task, net=task.net.clone(spec=changed))
-    return init_state(seed=seed, task=task, tx=parts.stages[0].tx, image_shape=(size, size, 3))
+    state = init_state(seed=seed, task=task, tx=parts.stages[0].tx, image_shape=(size, size, 3))
+    return with_hyper(state, learning_rate=rate)
 
 
 def look(parts: Parts, state: TrainState, batch: dict) -> tuple[list, list]:

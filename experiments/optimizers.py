@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Which optimizer trains best, each at the best of its own learning rates?
 
-    python experiments/optimizers.py                                # ten methods, five rates each
+    python experiments/optimizers.py                                # ten methods, six rates each
 
 The rates are swept on one initialization and judged on validation; the best one is trained from
 three, and test is reported. Plain networks: no clipping, no remedy against overfitting.
@@ -20,7 +20,7 @@ import tyro
 from answers import Row, chosen, markdown_table, paired, plain, publish, survivors
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sweeping import Sweeping, base_config, run_sweep
+from sweeping import Sweeping, base_config, best_rate, edge, end_loss, run_sweep
 from transferring import judged_on
 
 from alexnet_jax.cache import keep_compiled
@@ -61,7 +61,7 @@ class Options(Sweeping):
     """At most; fewer where this machine would need longer than `minutes`."""
     learning_rate: tyro.conf.Suppress[float] = 0.0
     methods: tuple[str, ...] = tuple(METHODS)
-    factors: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0)
+    factors: tuple[float, ...] = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
     """Learning rates of the sweep, in units of each method's usual one."""
     out: str = "runs/experiments/optimizers"
 
@@ -85,7 +85,7 @@ def main(options: Options) -> None:
     how: dict[str, Any] = {"evaluations": 10, "networks": networks, "free": ("methods", "factors")}
     how["splits"] = tuple(dict.fromkeys(("validation", judge)))
     rows, updates = run_sweep(options, base, swept, changes, **how)
-    best = {name: best_rate(rows, name) for name in options.methods}
+    best = {name: best_rate(chosen(rows, method=name)) for name in options.methods}
     again = [
         {"method": name, "rate": rate, "seed": seed}
         for name, rate in best.items()
@@ -104,19 +104,6 @@ def rates(method: str, factors: Sequence[float]) -> list[float]:
 def changes(method: str, rate: float, seed: int) -> dict[str, Any]:
     """The settings of a case."""
     return {"optimizer": METHODS[method].optimizer, "learning_rate": rate, "seed": seed}
-
-
-def loss(row: Row) -> float:
-    """In validation, at the end; infinite where the network diverged."""
-    found = row.get("validation/loss", math.inf)
-    return found if row["diverged_at"] is None and math.isfinite(found) else math.inf
-
-
-def best_rate(rows: Sequence[Row], method: str) -> float | None:
-    """That of the least loss in validation, in the sweep on seed 0; None where all diverged."""
-    found = {row["rate"]: loss(row) for row in chosen(rows, method=method, seed=0)}
-    finite = {rate: value for rate, value in found.items() if math.isfinite(value)}
-    return min(finite, key=finite.__getitem__) if finite else None
 
 
 @dataclass(frozen=True)
@@ -149,11 +136,11 @@ class Best:
 
 def best_of(rows: Sequence[Row], method: str, judge: str) -> Best:
     """How a method does at its best rate."""
-    rate = best_rate(rows, method)
+    rate = best_rate(chosen(rows, method=method))
     if rate is None:
         return Best(method, None)
     found = chosen(rows, method=method, rate=rate)
-    accuracy = {r["seed"]: r[f"{judge}/top1"] for r in found if math.isfinite(loss(r))}
+    accuracy = {r["seed"]: r[f"{judge}/top1"] for r in found if math.isfinite(end_loss(r))}
     return Best(method, rate, accuracy, len(found))
 
 
@@ -198,16 +185,14 @@ def outcome(row: Row) -> str:
     """Of one network of the sweep, in a word."""
     if row["diverged_at"] is not None:
         return f"diverged at {row['diverged_at']}"
-    return f"{loss(row):.3f}" if math.isfinite(loss(row)) else "diverged"
+    return f"{end_loss(row):.3f}" if math.isfinite(end_loss(row)) else "diverged"
 
 
 def edges(options: Options, bests: Sequence[Best]) -> str:
     """Which best rates are the smallest or largest that were tried, or ""."""
     at = []
     for best in bests:
-        tried = rates(best.method, options.factors)
-        if best.rate in (min(tried), max(tried)):
-            which = "smallest" if best.rate == min(tried) else "largest"
+        if which := edge(best.rate, rates(best.method, options.factors)):
             at.append(f"{best.method}'s is the {which} that was tried")
     return f"A best rate may lie outside the sweep: {'; '.join(at)}." if at else ""
 
@@ -236,7 +221,7 @@ def weight(options: Options, rows: list[Row], bests: Sequence[Best]) -> str:
         best.method: {
             row["rate"]: 100 * row["validation/top1"]
             for row in chosen(rows, method=best.method, seed=0)
-            if math.isfinite(loss(row))
+            if math.isfinite(end_loss(row))
         }
         for best in bests
     }
@@ -251,7 +236,7 @@ def weight(options: Options, rows: list[Row], bests: Sequence[Best]) -> str:
         f"A method's learning rate matters {verdict} the choice among methods: within a factor of "
         f"{ratio:g}, the worst rate that does not diverge costs {rate:.1f} points in the median "
         f"({min(falls):.1f} to {max(falls):.1f}, {len(falls)} methods); at their best rates, the "
-        f"methods lie within {method:.1f} (in validation, n = 1)."
+        f"methods lie within {method:.1f} points (in validation, n = 1)."
     )
 
 
@@ -261,7 +246,7 @@ def figure(options: Options, rows: list[Row], judge: str) -> Figure:
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.0, 1.1))
     columns = math.ceil(len(options.methods) / 2)
     panels = top.subplots(2, columns, sharey=True, squeeze=False)
-    finite = [loss(row) for row in chosen(rows, seed=0) if math.isfinite(loss(row))]
+    finite = [end_loss(row) for row in chosen(rows, seed=0) if math.isfinite(end_loss(row))]
     ceiling = min(max(finite, default=1.0), 2 * float(np.median(finite or [1.0])))
     for axis, method in zip(panels.flat, options.methods, strict=False):
         draw_sweep(axis, chosen(rows, method=method, seed=0), method, ceiling)
@@ -294,7 +279,7 @@ def figure(options: Options, rows: list[Row], judge: str) -> Figure:
 def draw_sweep(axis: Axes, rows: Sequence[Row], method: str, ceiling: float) -> None:
     """Loss over rate, the best as a ring; what diverged, or lies above, at the upper edge."""
     colour = METHODS[method].colour
-    points = sorted((row["rate"], loss(row)) for row in rows)
+    points = sorted((row["rate"], end_loss(row)) for row in rows)
     inside = [(rate, min(value, ceiling)) for rate, value in points if math.isfinite(value)]
     if inside:
         axis.plot(*zip(*inside, strict=True), "o-", color=colour, lw=2.2, ms=5)

@@ -222,7 +222,7 @@ def page(options: Options, base: Config, tuned: list[Row], rows: list[Row], upda
     ]
     lost = sorted({row["remedy"] for row in (*tuned, *rows)} - set(order))
     sections = (
-        f"`{base.spec}` at {options.size or 'its own'} pixels, on {options.images} images of "
+        f"{options.told}, on {options.images} images of "
         f"`{options.data}`; {updates} updates of {options.batch_size} images, from a learning rate "
         f"of {options.learning_rate:g} by a cosine to zero. Mean and range of {options.seeds} "
         "initializations and orders of the same images.",

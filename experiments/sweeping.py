@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from answers import Row, collect_all, settings_of
+from answers import Row, chosen, collect_all, settings_of
 
 from alexnet_jax.config import Augment, Config, Input, Model, Optimizer, Run
+from alexnet_jax.models.spec import spec
 from alexnet_jax.optim.schedules import Schedule
 from alexnet_jax.parts import Parts, make_parts, train_batches
 from alexnet_jax.sweep import Outcome, sweep
@@ -47,13 +49,23 @@ class Sweeping:
         if min(self.seeds, self.updates, self.batch_size) < 1 or self.minutes <= 0:
             raise ValueError("seeds, updates, batch_size and minutes have to be more than 0")
 
+    @property
+    def network(self) -> tuple[str, int]:
+        """Name of the spec, and the side of its pictures."""
+        name, size = ("notes_224", None) if self.full else (self.spec, self.size)
+        return name, size or spec(name).image_size
+
+    @property
+    def told(self) -> str:
+        return "`{}` at {} pixels".format(*self.network)
+
 
 def base_config(options: Sweeping) -> Config:
     """Plain training without any remedy: SGD with momentum, clipped, the rate falling to zero."""
-    spec, size = ("notes_224", None) if options.full else (options.spec, options.size)
+    name, size = options.network
     return Config(
         data=options.data,
-        spec=spec,
+        spec=name,
         batch_size=options.batch_size,
         learning_rate=options.learning_rate,
         patience=None,
@@ -85,7 +97,6 @@ def run_sweep(
 
     A row is {**case, "diverged_at", "curve": {metric: [value of each evaluation]}, and the last
     value of every metric}; it has no metrics where the case diverged before its first evaluation.
-    How many updates fit is measured once, and kept in results.json for when a killed sweep goes on.
     `free` are the options that the rows do not depend on, besides those that no row does.
     Raises ValueError, before anything is trained, where the data lack one of the splits.
     """
@@ -95,10 +106,8 @@ def run_sweep(
             f"{base.data} has no {lacking[0]} images, which the experiment reports on; it has "
             f"{', '.join(parts.readers)}"
         )
-    updates = settings_of(folder).get("updates") or fitting(options, parts, networks or len(cases))
+    updates = updates_of(options, parts, networks or len(cases))
     config = lasting(base, updates, len(parts.readers["train"]), evaluations)
-    free = ("out", "seeds", "minutes", *free)
-    settings = {name: value for name, value in asdict(options).items() if name not in free}
 
     def measure(missing: list[Mapping[str, Any]]) -> Iterator[tuple[int, dict]]:
         for outcome in sweep(config, [changes(**case) for case in missing], splits=splits):
@@ -111,13 +120,31 @@ def run_sweep(
                 {"diverged_at": outcome.diverged_at, **last, **seen, "curve": curve},
             )
 
-    settings |= {"updates": updates, "most_updates": options.updates}
-    return collect_all(folder, settings, cases, measure), updates
+    return collect_all(folder, settings_for(options, updates, free), cases, measure), updates
 
 
 def trained(rows: Sequence[Row]) -> list[Row]:
     """The rows that did not diverge."""
     return [row for row in rows if row["diverged_at"] is None]
+
+
+def end_loss(row: Row) -> float:
+    """In validation, at the end; infinite where the network diverged."""
+    found = row.get("validation/loss")
+    ended = row["diverged_at"] is None and found is not None and math.isfinite(found)
+    return found if ended else math.inf
+
+
+def best_rate(rows: Sequence[Row]) -> float | None:
+    """That of the least loss in validation, in the sweep on seed 0; None where all diverged."""
+    found = {row["rate"]: end_loss(row) for row in chosen(rows, seed=0)}
+    finite = {rate: value for rate, value in found.items() if math.isfinite(value)}
+    return min(finite, key=finite.__getitem__) if finite else None
+
+
+def edge(rate: float | None, tried: Sequence[float]) -> str:
+    """ "smallest" or "largest" where a best rate is that of those that were tried; else ""."""
+    return {min(tried): "smallest", max(tried): "largest"}.get(rate, "") if rate else ""
 
 
 def lasting(config: Config, updates: int, images: int, evaluations: int) -> Config:
@@ -131,6 +158,18 @@ def lasting(config: Config, updates: int, images: int, evaluations: int) -> Conf
     return replace(
         config, epochs=epochs, run=replace(config.run, evaluate_every=f"{every} examples")
     )
+
+
+def updates_of(options: Sweeping, parts: Parts, networks: float) -> int:
+    """What fits, of each network: as measured before, where a killed sweep goes on."""
+    return settings_of(Path(options.out)).get("updates") or fitting(options, parts, networks)
+
+
+def settings_for(options: Sweeping, updates: int, free: Sequence[str] = ()) -> dict[str, Any]:
+    """What rows depend on besides their case; `free` are further options that none does."""
+    free = ("out", "seeds", "minutes", *free)
+    settings = {name: value for name, value in asdict(options).items() if name not in free}
+    return settings | {"updates": updates, "most_updates": options.updates}
 
 
 def fitting(options: Sweeping, parts: Parts, networks: float) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from answers import Row, collect, difference, markdown_table, plain, publish, spread, values
+from answers import Row, collect, compared, markdown_table, plain, publish, spread, values
 from matplotlib.figure import Figure
 from transferring import Transferring, base_config, features, judged_on, labels_of, train
 
@@ -187,18 +187,18 @@ def answer(options: Options, rows: list[Row]) -> str:
     for per_class in dict.fromkeys((few, sizes[-1])):
         means = {m: values(rows, method=m, per_class=per_class).mean() for m in ways}
         best = max(means, key=means.__getitem__)
-        gain = difference(
+        gain = compared(
             values(rows, method=best, per_class=per_class),
             values(rows, method=SCRATCH, per_class=per_class),
         )
         at = f"{per_class} images a class" if per_class else "all images"
-        told.append(f"at {at} the best way, {best}, gets {gain}")
+        told.append(f"at {at} the best way is {best}: {gain}")
     told = [f"Against a network from scratch, {'; '.join(told)}."]
     if {PROBE, TUNED} <= set(options.methods):
         per_class = max(n for n in sizes if n) if any(sizes) else 0
         tuned, probe = (values(rows, method=m, per_class=per_class) for m in (TUNED, PROBE))
         at = f"At {per_class} images a class" if per_class else "With all images"
-        told.append(f"{at}, fine-tuning gets {difference(tuned, probe)} than the linear probe.")
+        told.append(f"{at}, fine-tuning against the linear probe: {compared(tuned, probe)}.")
     return " ".join(told)
 
 

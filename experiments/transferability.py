@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import tyro
-from answers import Row, collect, difference, markdown_table, plain, publish, spread, values
+from answers import Row, collect, compared, markdown_table, plain, publish, spread, values
 from matplotlib.figure import Figure
 from transferring import Transferring, base_config, judged_on, labels_of, train
 
@@ -112,16 +112,14 @@ def answer(options: Options, rows: list[Row]) -> str:
         for part in COLOURS
     }
     told = [
-        f"{part}, the layers up to {cut} are worth most: {difference(shares(part, cut), scratch)} "
-        "than from scratch"
+        f"{part}, the layers up to {cut} are worth most: {compared(shares(part, cut), scratch)}"
         for part, cut in best.items()
     ]
     last = options.cuts[-1]
-    gap = difference(shares(TUNED, last), shares(FROZEN, last))
-    sentence = "; ".join(told)
+    gap = compared(shares(TUNED, last), shares(FROZEN, last))
     return (
-        f"{sentence[0].upper()}{sentence[1:]}. With everything up to {last} transferred, training "
-        f"it along gets {gap} than leaving it frozen."
+        f"Against a network from scratch, {'; '.join(told)}. With everything up to {last} "
+        f"transferred, training it along against leaving it frozen: {gap}."
     )
 
 

@@ -152,7 +152,7 @@ def page(options: Options, base: Config, rows: list[Row], starts: list[Row], upd
     ]
     header = ["network", "parameters", "multiply-adds", "right in training", "right in test"]
     sections = [
-        f"`{options.spec}` at {options.size or 'its own'} pixels on "
+        f"{options.told} on "
         f"{options.images or 'all'} images of `{options.data}`, without any remedy: {updates} "
         f"updates of {options.batch_size} images, from a learning rate of "
         f"{options.learning_rate:g} by a cosine to zero. Mean and range of {options.seeds} "

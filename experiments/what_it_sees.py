@@ -26,7 +26,7 @@ from seeing import FAINT, feature_maps, kernels_over_time, look, taps, where_it_
 from showing import show
 
 from alexnet_jax.cache import keep_compiled
-from alexnet_jax.config import Run
+from alexnet_jax.config import Config, Run
 from alexnet_jax.parts import Parts, evaluate_split, make_parts
 from alexnet_jax.recipes import recipe
 from alexnet_jax.restored import load
@@ -64,6 +64,8 @@ class Options:
     """The folder of the trainings; those that lie there are not repeated."""
     out: str = "runs/experiments/what_it_sees"
     """The folder for pages and figures."""
+    full: bool = False
+    """At the size of the lecture's network, for an accelerator: notes_224, with its 96 kernels."""
 
     def __post_init__(self) -> None:
         if self.image and self.run is None:
@@ -79,14 +81,7 @@ def main(options: Options) -> None:
     if options.run is not None:
         show(options.run, options.image, options.patch, options.stride, Path(options.out))
         return
-    config = replace(
-        recipe("street"),
-        data=options.data,
-        epochs=options.epochs[-1],
-        patience=None,
-        run=Run(keep=options.epochs[-1]),
-    )
-    config = replace(config, model=replace(config.model, width=options.width))
+    config = training(options)
     parts = make_parts(config)
     pictures, boxes, labels = examples(parts, options.pictures)
     size = parts.preprocessing.size
@@ -159,6 +154,20 @@ def main(options: Options) -> None:
     }.items():
         drawn.savefig(folder / name, dpi=110)
     publish(folder, *page(options, rows, size, patch, stride))
+
+
+def training(options: Options) -> Config:
+    """The recipe of `street` for as many epochs, all of which are kept."""
+    config = recipe("street")
+    return replace(
+        config,
+        data=options.data,
+        spec="notes_224" if options.full else config.spec,
+        epochs=options.epochs[-1],
+        patience=None,
+        model=replace(config.model, width=options.width),
+        run=Run(keep=options.epochs[-1]),
+    )
 
 
 def examples(parts: Parts, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -102,6 +102,8 @@ def test_a_difference_is_shown_where_all_pairs_agree_on_its_sign():
     first, second = np.array([0.6, 0.8]), np.array([0.5, 0.5])
     assert answers.compared(first, second) == "20.0 points more (10.0 to 30.0, n = 2)"
     assert answers.compared(second, first) == "20.0 points fewer (10.0 to 30.0, n = 2)"
+    # one that has nothing to draw, against each draw of the other
+    assert answers.compared(np.array([0.9]), first) == "20.0 points more (10.0 to 30.0, n = 2)"
     mixed = answers.compared(np.array([0.4, 0.9]), np.array([0.5, 0.6]))
     assert mixed == "no difference shown (+10.0 points, -10.0 to 30.0, n = 2)"
     same = answers.compared(first, first - 1e-9)

@@ -152,3 +152,14 @@ def test_a_list_runs_nothing_and_unknown_names_are_refused(root):
     done = reproduce(root, "--only", "count")
     assert done.returncode == 1
     assert "no experiment 'count'; there are counted, foreign, new" in done.stderr
+
+
+def test_small_is_for_every_experiment_that_needs_no_files_of_the_users():
+    """Of the project itself; and its source is a short training of its own."""
+    done = reproduce(SCRIPT.parents[1], "--small", "--list")
+    commands = [line for line in done.stdout.splitlines() if ": experiments/" in line]
+    assert len(commands) >= 12 and all("--seeds 2" in line for line in commands)
+    assert all("--updates" in line or "--epochs 0 1 2" in line for line in commands)
+    transfers = [line for line in commands if "/transfer" in line]
+    assert transfers and all("--source runs/reproduced/street" in line for line in transfers)
+    assert "# its page took 0:" in commands[0] and "together " in done.stdout

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 
 import batch_size
+import gradients
+import multi_task
 import normalization
 import numpy as np
 import optimizers
 import pytest
+import rounding
+import sweeping
+from answers import Chance
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -49,14 +56,18 @@ def optimizer_rows():
     ]
 
 
+def best_rate_of(rows, method):
+    return sweeping.best_rate([row for row in rows if row["method"] == method])
+
+
 def test_the_best_rate_is_that_of_the_least_loss_among_those_that_end_finite():
     rows = optimizer_rows()
-    assert optimizers.best_rate(rows, "momentum") == 0.03
-    assert optimizers.best_rate(rows, "Adam") == 0.01
-    assert optimizers.best_rate(rows, "Lion") is None
+    assert best_rate_of(rows, "momentum") == 0.03
+    assert best_rate_of(rows, "Adam") == 0.01
+    assert best_rate_of(rows, "Lion") is None
     # another seed has no say
     rows.append(ended(0.9, test=0.9, loss=0.1, method="momentum", rate=0.3, seed=1))
-    assert optimizers.best_rate(rows, "momentum") == 0.03
+    assert best_rate_of(rows, "momentum") == 0.03
 
 
 def test_rates_are_multiples_of_the_usual_one():
@@ -73,7 +84,7 @@ def test_optimizers_are_told_with_those_that_diverged():
     assert answer.endswith("Every learning rate of Lion diverged.")
     # momentum's finite rates lie 0 points apart, Adam's 6: the median is 3; the tops 8
     assert "costs 3.0 points in the median (0.0 to 6.0, 2 methods)" in answer
-    assert "matters no more than the choice" in answer and "lie within 8.0" in answer
+    assert "matters no more than the choice" in answer and "lie within 8.0 points (" in answer
     page = "\n".join(sections)
     assert "| momentum | 0.03 | 68.0 % (66.0 to 70.0) |  |" in page
     assert "| Lion |  | diverged at every rate |  |" in page
@@ -134,7 +145,10 @@ def test_batch_sizes_are_told_with_updates_and_images_to_the_target():
     assert "| 64 | 12.0 points more (9.0 to 15.0, n = 2) |" in page
     assert "a batch of 32 gets most right, 73.0 % (72.0 to 74.0)." in answer
     assert "Scaling the rate with the batch gains at 64." in answer
-    assert "With the scaled rate, 70 % take the fewest updates with a batch of 64" in answer
+    assert (
+        "Of the batches that reach 70 % from every start at the scaled rate, 64 takes the fewest "
+        "updates, 100 (100 to 100), and the fewest images, 6,400 (6,400 to 6,400)." in answer
+    )
 
 
 def test_a_scaled_rate_that_loses_diverges_or_shows_nothing_is_told():
@@ -170,7 +184,7 @@ def test_batches_without_the_base_are_refused():
 
 # ---- normalization -------------------------------------------------------------------------------
 
-CHANCE = normalization.Chance(0.5, 800)
+CHANCE = Chance(0.5, 800)
 BOTH = normalization.Options(
     normalizations=("none", "batch"), rates=(0.03, 1.0), learning_rate=0.03, seeds=2
 )
@@ -201,17 +215,35 @@ def test_normalizations_are_told_with_the_largest_rate_that_each_survives():
     _, answer, figure, sections = normalization.page(BOTH, normalization_rows(), 200, CHANCE)
     assert isinstance(figure, Figure)
     assert answer == (
-        "At a rate of 0.03, batch, before ReLU gets most right, 68.0 % (66.0 to 70.0); "
-        "against none, 6.0 points more (6.0 to 6.0, n = 2). The largest rate at which each still "
-        "learns, n = 1 (the top of the ladder). Up to 1: batch, before ReLU. "
-        "Up to 0.03: none; batch, after ReLU."
+        "At a rate of 0.03, batch before ReLU gets most right, 68.0 % (66.0 to 70.0); "
+        "against none, 6.0 points more (6.0 to 6.0, n = 2). The largest rate before learning fails "
+        "is (n = 1) 1, the top of the ladder, for batch before ReLU; 0.03 for none and batch after "
+        "ReLU."
     )
     page = "\n".join(sections)
     # 53 % of 800 images are within two standard errors of guessing
     gain = "4.0 points more (1.0 to 7.0, n = 2)"
-    assert f"| batch, after ReLU | 66.0 % (65.0 to 67.0) | {gain} | 0.03 |" in page
+    assert f"| batch after ReLU | 66.0 % (65.0 to 67.0) | {gain} | 0.03 |" in page
     assert "| none | 60.0 % | diverged at 5 |" in page
     assert "| batch | no difference shown (+2.0 points, -1.0 to 5.0, n = 2) |" in page
+
+
+def test_a_rate_that_learns_above_one_that_does_not_is_no_limit():
+    options = normalization.Options(
+        normalizations=("none",), rates=(0.003, 0.03, 0.1, 0.3), learning_rate=0.03, seeds=1
+    )
+    none = normalization.Kind("none", "")
+
+    def limit(*shares):
+        rows = [
+            ended(share, normalization="none", position="", rate=rate, seed=0)
+            for rate, share in zip(options.rates, shares, strict=True)
+        ]
+        return normalization.largest(options, rows, none, CHANCE)
+
+    assert limit(0.5, 0.7, 0.5, 0.6) == 0.03  # too slow at first, and lucky at the end
+    assert limit(0.6, 0.7, 0.7, 0.7) == 0.3
+    assert limit(0.5, 0.5, 0.5, 0.5) is None
 
 
 def test_normalizations_that_all_fail_say_so():
@@ -230,6 +262,37 @@ def test_an_unknown_normalization_is_refused():
         normalization.Options(normalizations=("instance",))
     with pytest.raises(ValueError, match=r"expected 0\.5, the common one"):
         normalization.Options(learning_rate=0.5)
+
+
+# ---- at full size --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        lambda: optimizers.base_config(optimizers.Options(full=True)),
+        lambda: multi_task.base_config(multi_task.Options(full=True)),
+        lambda: rounding.config(rounding.Options(full=True), 100),
+        lambda: gradients.config(gradients.Options(full=True), 4, "relu", None),
+    ],
+)
+def test_full_is_the_lectures_network_on_its_own_pictures(config):
+    made = config()
+    assert (made.spec, made.input.size, made.model.width) == ("notes_224", 224, None)
+
+
+def test_full_makes_ten_times_the_updates_however_long_a_step_takes(monkeypatch):
+    def batches(*_):
+        while True:
+            yield None
+
+    monkeypatch.setattr(sweeping, "train_batches", batches)
+    monkeypatch.setattr(sweeping.time, "monotonic", itertools.count(0.0, 1.0).__next__)
+    step = SimpleNamespace(step=lambda state, batch: (0, 0))
+    parts = SimpleNamespace(create=lambda: 0, stages=[step])
+    options = optimizers.Options(updates=300, minutes=10)
+    assert sweeping.fitting(options, parts, 5) == 120  # 600 s for 5 networks, a second a step
+    assert sweeping.fitting(optimizers.Options(updates=300, full=True), parts, 5) == 3000
 
 
 # ---- end to end ----------------------------------------------------------------------------------
