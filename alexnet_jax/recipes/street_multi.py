@@ -10,6 +10,7 @@ config = replace(
     detection,
     task="detection+segmentation",
     run_dir="runs/street-multi",
-    segmentation=segmentation.segmentation,
+    # The maps are detection's, half as fine as those of segmentation alone.
+    segmentation=replace(segmentation.segmentation, skips=("conv5", "conv2", "conv1"), refine=48),
     stopping=Stopping(monitor="validation/detection/ap50"),
 )
