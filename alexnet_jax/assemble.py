@@ -126,7 +126,8 @@ def _pose_net(config: Config, spec: Spec) -> DeepPose | FCN:
         if how.refinements:
             return Cascade(spec, **numbers, refinements=how.refinements, box=how.box)
         return DeepPose(spec, **numbers)
-    return FCN(spec, **numbers, skips=how.skips, pixels=False, refine=how.refine)
+    refined = {"skips": how.skips, "refine": how.refine, "context": how.context}
+    return FCN(spec, **numbers, **refined, pixels=False)
 
 
 def make_net(spec: Spec, precision: str) -> AlexNet:

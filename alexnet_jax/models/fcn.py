@@ -13,10 +13,13 @@ fixed, as their last one is.
 
 Scores that are added cannot say that an edge belongs to the one object and not to the other: with
 `refine`, a skip joins features in their place, which a 3x3 convolution mixes (`Neck`), and each
-place of the last skip scores the pixels around it (Shi et al. 2016, arXiv:1609.05158).
+place of the last skip scores the pixels around it (Shi et al. 2016, arXiv:1609.05158). With
+`context`, the mean of the deepest map goes to each of its places (Liu et al. 2015,
+arXiv:1506.04579): what is far away may decide what is here.
 
 Parameters: `backbone` as AlexNet's; `head/{score, score_pool2, score_pool1}/{kernel, bias}`,
-kernels zero at first, as theirs; with `refine`, `neck_{tap}/{fine, deep, mix1}` and `head/score`.
+kernels zero at first, as theirs; with `refine`, `neck_{tap}/{fine, deep, mix1}` and `head/score`;
+`context/{kernel, bias}`.
 """
 
 from __future__ import annotations
@@ -59,10 +62,10 @@ class FCN(nn.Module):
     """`FCN(spec).apply({"params": p}, images) -> logits`, float32 [B, H, W, num_classes].
 
     Arguments and fields as `AlexNet` has them. `skips` are taps, deepest first; `refine` is the
-    number of channels that they are joined in, None adds their scores. Without `pixels` the logits
-    are those of the last skip's places, not laid on the pixels. The first dense layer's
-    window is that of a classifier at `spec.image_size`; images may have any size from the
-    spec's smallest on.
+    number of channels that they are joined in, None adds their scores; `context` then lets each
+    place see the mean over all. Without `pixels` the logits are those of the last skip's places,
+    not laid on the pixels. The first dense layer's window is that of a classifier at
+    `spec.image_size`; images may have any size from the spec's smallest on.
     """
 
     spec: Spec
@@ -72,6 +75,7 @@ class FCN(nn.Module):
     skips: tuple[str, ...] = ("pool2", "pool1")
     pixels: bool = True
     refine: int | None = None
+    context: bool = False
 
     @nn.compact
     def __call__(
@@ -103,6 +107,9 @@ class FCN(nn.Module):
         """Logits as `Head` gives them, of features that are joined from skip to skip."""
         found, x, tap = places(self.spec), values[FEATURES], FEATURES
         kind = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        if self.context:
+            whole = x.mean(axis=(1, 2), keepdims=True)
+            x = nn.relu(x + nn.Dense(x.shape[-1], **kind, name="context")(whole))
         for finer in self.skips:
             neck = Neck(
                 features,
