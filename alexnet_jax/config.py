@@ -156,8 +156,8 @@ class Pose:
     def __post_init__(self) -> None:
         _require(self, "refine", self.refine is None or self.refine >= 1, "at least 1")
         _require(self, "head", self.head in ("heatmap", "regression"), "heatmap or regression")
-        fits = not self.context or (self.head == "heatmap" and self.refine is not None)
-        _require(self, "context", fits, "false but with pose.head heatmap and pose.refine")
+        fits = not self.context or self.refine is not None
+        _require(self, "context", fits, "false without pose.refine")
         _require(self, "sigma", 0 < self.sigma < math.inf, "more than 0")
         _require(self, "box", 0 < self.box < math.inf, "more than 0")
         most = "at least 0" if self.head == "regression" else "0 with pose.head heatmap"
