@@ -14,6 +14,7 @@ from alexnet_jax.config import Config, Multi, Stopping
 from alexnet_jax.data.augment import Augment
 from alexnet_jax.data.loader import Crop
 from alexnet_jax.data.preprocess import Preprocessing
+from alexnet_jax.data.skeleton import MIRRORED_JOINTS
 from alexnet_jax.data.sources.base import Source
 from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.models.cascade import Cascade
@@ -127,7 +128,8 @@ def _pose_net(config: Config, spec: Spec) -> DeepPose | FCN:
             return Cascade(spec, **numbers, refinements=how.refinements, box=how.box)
         return DeepPose(spec, **numbers)
     refined = {"skips": how.skips, "refine": how.refine, "context": how.context}
-    return FCN(spec, **numbers, **refined, pixels=False)
+    mirrored = MIRRORED_JOINTS if how.mirrored else ()
+    return FCN(spec, **numbers, **refined, pixels=False, mirrored=mirrored)
 
 
 def make_net(spec: Spec, precision: str) -> AlexNet:

@@ -147,6 +147,9 @@ class Pose:
     context: bool = False
     """Whether each place also sees the mean of the deepest map, hence all of the picture; goes with
     refine."""
+    mirrored: bool = False
+    """Whether heat maps are, outside of training, the mean of the picture's and its mirror image's,
+    which takes twice as long; not where several tasks share a backbone."""
     refinements: int = 0
     """Stages of DeepPose behind a regression, which look at each joint again, near where it was
     said."""

@@ -63,9 +63,11 @@ class FCN(nn.Module):
 
     Arguments and fields as `AlexNet` has them. `skips` are taps, deepest first; `refine` is the
     number of channels that they are joined in, None adds their scores; `context` then lets each
-    place see the mean over all. Without `pixels` the logits are those of the last skip's places,
-    not laid on the pixels. The first dense layer's window is that of a classifier at
-    `spec.image_size`; images may have any size from the spec's smallest on.
+    place see the mean over all. `mirrored` says which class each one is in a mirror image: outside
+    of training, logits are then the mean of the picture's and its mirror image's. Without `pixels`
+    the logits are those of the last skip's places, not laid on the pixels. The first dense layer's
+    window is that of a classifier at `spec.image_size`; images may have any size from the spec's
+    smallest on.
     """
 
     spec: Spec
@@ -76,6 +78,7 @@ class FCN(nn.Module):
     pixels: bool = True
     refine: int | None = None
     context: bool = False
+    mirrored: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(
@@ -88,17 +91,29 @@ class FCN(nn.Module):
     ) -> Any:
         """Logits of images [B, H, W, 3]; with `taps`, (logits, {tap: value}).
 
-        `values` are those of a backbone that saw the images already; this network then has none.
+        `values` are those of a backbone that saw the images already; this network then has none,
+        and no mirror image.
         Raises ValueError for images too small, and for skips that are no taps, deepest first.
         """
         check_skips(self.spec, self.skips)
         size = images.shape[1], images.shape[2]
+        both = self.mirrored and values is None and not how.get("train", False)
+        if both:
+            images = jnp.concatenate([images, images[:, :, ::-1]])
+            how |= {"rows": None, "valid": None}  # of dropout and batch statistics
         values = seen(self, images, window(self.spec), how) if values is None else values
         if self.refine is None:
             head = Head(self.spec, self.dtype, self.param_dtype, self.skips, name="head")
             logits = head(values, size if self.pixels else None)
         else:
             logits = self.refined(values, self.refine, size if self.pixels else None)
+        if both:
+            logits, other = jnp.split(logits, 2)
+            at = Places(0, 1) if self.pixels else places(self.spec)[(FEATURES, *self.skips)[-1]]
+            rows, columns = (at.of(n) for n in logits.shape[1:3])
+            other = resample(other[..., np.array(self.mirrored)], at, rows, size[1] - 1 - columns)
+            logits = (logits + other) / 2
+            values = {tap: jnp.split(value, 2)[0] for tap, value in values.items()}
         return (logits, {**taps_of(values), "logits": logits}) if taps else logits
 
     def refined(

@@ -15,7 +15,7 @@ config = Config(
     # therefore twice as fine as the spec's, and dense layers would see too many places.
     model=Model(normalization="batch", dense=(), dropout=(), conv1_stride=1),
     # Wider Gaussians around both sides would meet between them.
-    pose=Pose(skips=("conv5",), refine=96, sigma=0.5, context=True),
+    pose=Pose(skips=("conv5",), refine=96, sigma=0.5, context=True, mirrored=True),
     stopping=Stopping(monitor="validation/pck"),
     optimizer=Optimizer(name="adamw", decay=0.02, clip=10.0),
     schedule=Schedule(name="cosine", warmup="1 epoch"),
