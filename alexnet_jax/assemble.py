@@ -127,9 +127,15 @@ def _pose_net(config: Config, spec: Spec) -> DeepPose | FCN:
         if how.refinements:
             return Cascade(spec, **numbers, refinements=how.refinements, box=how.box)
         return DeepPose(spec, **numbers)
-    refined = {"skips": how.skips, "refine": how.refine, "context": how.context}
-    mirrored = MIRRORED_JOINTS if how.mirrored else ()
-    return FCN(spec, **numbers, **refined, pixels=False, mirrored=mirrored)
+    return FCN(
+        spec,
+        **numbers,
+        skips=how.skips,
+        pixels=False,
+        refine=how.refine,
+        context=how.context,
+        mirrored=MIRRORED_JOINTS if how.mirrored else (),
+    )
 
 
 def make_net(spec: Spec, precision: str) -> AlexNet:
