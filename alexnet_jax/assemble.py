@@ -14,6 +14,7 @@ from alexnet_jax.config import Config, Multi, Stopping
 from alexnet_jax.data.augment import Augment
 from alexnet_jax.data.loader import Crop
 from alexnet_jax.data.preprocess import Preprocessing
+from alexnet_jax.data.skeleton import MIRRORED_JOINTS
 from alexnet_jax.data.sources.base import Source
 from alexnet_jax.data.sources.coco import from_coco, is_coco
 from alexnet_jax.data.sources.folder import from_folder
@@ -147,7 +148,15 @@ def _pose_net(config: Config, spec: Spec) -> DeepPose | FCN:
         if how.refinements:
             return Cascade(spec, **numbers, refinements=how.refinements, box=how.box)
         return DeepPose(spec, **numbers)
-    return FCN(spec, **numbers, skips=how.skips, pixels=False, refine=how.refine)
+    return FCN(
+        spec,
+        **numbers,
+        skips=how.skips,
+        pixels=False,
+        refine=how.refine,
+        context=how.context,
+        mirrored=MIRRORED_JOINTS if how.mirrored else (),
+    )
 
 
 def make_net(spec: Spec, precision: str) -> AlexNet:

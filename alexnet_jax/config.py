@@ -149,6 +149,12 @@ class Pose:
     refine: int | None = None
     """Channels in which the skips are joined and mixed by a 3x3 convolution; none adds up their own
     maps."""
+    context: bool = False
+    """Whether each place also sees the mean of the deepest map, hence all of the picture; goes with
+    refine."""
+    mirrored: bool = False
+    """Whether heat maps are, outside of training, the mean of the picture's and its mirror image's,
+    which takes twice as long; not where several tasks share a backbone."""
     refinements: int = 0
     """Stages of DeepPose behind a regression, which look at each joint again, near where it was
     said."""
@@ -158,6 +164,8 @@ class Pose:
     def __post_init__(self) -> None:
         _require(self, "refine", self.refine is None or self.refine >= 1, "at least 1")
         _require(self, "head", self.head in ("heatmap", "regression"), "heatmap or regression")
+        fits = not self.context or self.refine is not None
+        _require(self, "context", fits, "false without pose.refine")
         _require(self, "sigma", 0 < self.sigma < math.inf, "more than 0")
         _require(self, "box", 0 < self.box < math.inf, "more than 0")
         most = "at least 0" if self.head == "regression" else "0 with pose.head heatmap"

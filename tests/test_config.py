@@ -144,6 +144,7 @@ def test_a_rule_that_cannot_be_read_is_shown(rule, said):
         ("augment.flip", (1.5,)),
         ("pose.refinements", (-1, 1)),  # none behind heat maps
         ("pose.box", (0.0, float("inf"))),
+        ("pose.context", (True,)),  # not without pose.refine
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(name, values):

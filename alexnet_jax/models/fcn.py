@@ -13,10 +13,13 @@ fixed, as their last one is.
 
 Scores that are added cannot say that an edge belongs to the one object and not to the other: with
 `refine`, a skip joins features in their place, which a 3x3 convolution mixes (`Neck`), and each
-place of the last skip scores the pixels around it (Shi et al. 2016, arXiv:1609.05158).
+place of the last skip scores the pixels around it (Shi et al. 2016, arXiv:1609.05158). With
+`context`, the mean of the deepest map goes to each of its places (Liu et al. 2015,
+arXiv:1506.04579): what is far away may decide what is here.
 
 Parameters: `backbone` as AlexNet's; `head/{score, score_pool2, score_pool1}/{kernel, bias}`,
-kernels zero at first, as theirs; with `refine`, `neck_{tap}/{fine, deep, mix1}` and `head/score`.
+kernels zero at first, as theirs; with `refine`, `neck_{tap}/{fine, deep, mix1}` and `head/score`;
+`context/{kernel, bias}`.
 """
 
 from __future__ import annotations
@@ -59,10 +62,12 @@ class FCN(nn.Module):
     """`FCN(spec).apply({"params": p}, images) -> logits`, float32 [B, H, W, num_classes].
 
     Arguments and fields as `AlexNet` has them. `skips` are taps, deepest first; `refine` is the
-    number of channels that they are joined in, None adds their scores. Without `pixels` the logits
-    are those of the last skip's places, not laid on the pixels. The first dense layer's
-    window is that of a classifier at `spec.image_size`; images may have any size from the
-    spec's smallest on.
+    number of channels that they are joined in, None adds their scores; `context` then lets each
+    place see the mean over all. `mirrored` says which class each one is in a mirror image: outside
+    of training, logits are then the mean of the picture's and its mirror image's. Without `pixels`
+    the logits are those of the last skip's places, not laid on the pixels. The first dense layer's
+    window is that of a classifier at `spec.image_size`; images may have any size from the spec's
+    smallest on.
     """
 
     spec: Spec
@@ -72,6 +77,8 @@ class FCN(nn.Module):
     skips: tuple[str, ...] = ("pool2", "pool1")
     pixels: bool = True
     refine: int | None = None
+    context: bool = False
+    mirrored: tuple[int, ...] = ()
 
     @nn.compact
     def __call__(
@@ -84,17 +91,29 @@ class FCN(nn.Module):
     ) -> Any:
         """Logits of images [B, H, W, 3]; with `taps`, (logits, {tap: value}).
 
-        `values` are those of a backbone that saw the images already; this network then has none.
+        `values` are those of a backbone that saw the images already; this network then has none,
+        and no mirror image.
         Raises ValueError for images too small, and for skips that are no taps, deepest first.
         """
         check_skips(self.spec, self.skips)
         size = images.shape[1], images.shape[2]
+        both = self.mirrored and values is None and not how.get("train", False)
+        if both:
+            images = jnp.concatenate([images, images[:, :, ::-1]])
+            how |= {"rows": None, "valid": None}  # of dropout and batch statistics
         values = seen(self, images, window(self.spec), how) if values is None else values
         if self.refine is None:
             head = Head(self.spec, self.dtype, self.param_dtype, self.skips, name="head")
             logits = head(values, size if self.pixels else None)
         else:
             logits = self.refined(values, self.refine, size if self.pixels else None)
+        if both:
+            logits, other = jnp.split(logits, 2)
+            at = Places(0, 1) if self.pixels else places(self.spec)[(FEATURES, *self.skips)[-1]]
+            rows, columns = (at.of(n) for n in logits.shape[1:3])
+            other = resample(other[..., np.array(self.mirrored)], at, rows, size[1] - 1 - columns)
+            logits = (logits + other) / 2
+            values = {tap: jnp.split(value, 2)[0] for tap, value in values.items()}
         return (logits, {**taps_of(values), "logits": logits}) if taps else logits
 
     def refined(
@@ -103,6 +122,9 @@ class FCN(nn.Module):
         """Logits as `Head` gives them, of features that are joined from skip to skip."""
         found, x, tap = places(self.spec), values[FEATURES], FEATURES
         kind = {"dtype": self.dtype, "param_dtype": self.param_dtype}
+        if self.context:
+            whole = x.mean(axis=(1, 2), keepdims=True)
+            x = nn.relu(x + nn.Dense(x.shape[-1], **kind, name="context")(whole))
         for finer in self.skips:
             neck = Neck(
                 features,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from alexnet_jax.data.preprocess import Preprocessing
+from alexnet_jax.data.skeleton import MIRRORED_JOINTS
 from alexnet_jax.export.stablehlo import PLATFORMS, load, program, write_stablehlo
 from alexnet_jax.models.deep_pose import DeepPose
 from alexnet_jax.models.detector import Detector, without_dense
@@ -35,6 +36,16 @@ TASKS = {
     ),
     "heat maps": lambda: pose(
         FCN(spec("small", num_classes=14, **SHORT), skips=("pool1",), pixels=False)
+    ),
+    "mirrored heat maps": lambda: pose(
+        FCN(
+            spec("small", num_classes=14, **SHORT),
+            skips=("conv5",),
+            pixels=False,
+            refine=8,
+            context=True,
+            mirrored=MIRRORED_JOINTS,
+        )
     ),
     "regression": lambda: pose(DeepPose(spec("small", num_classes=28, **SHORT))),
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -234,6 +236,50 @@ def test_without_pixels_the_scores_stay_at_the_places_of_the_last_skip(he_kernel
     np.testing.assert_allclose(
         coarse, np.asarray(full)[:, at.astype(int)][:, :, at.astype(int)], rtol=1e-5, atol=1e-6
     )
+
+
+def test_with_context_each_place_of_the_deepest_map_sees_the_mean_over_all(he_kernels):
+    """relu(x + mean(x) K + b) takes the place of x, by NumPy."""
+    shape = spec("small", width=0.25, num_classes=2, kernel_init="zeros", dense=(), dropout=())
+    plain = FCN(shape, exact=True, skips=("conv5",), pixels=False, refine=8)
+    image = np.random.default_rng(7).normal(size=(2, 64, 64, 3)).astype(np.float32)
+    net = plain.clone(context=True)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), image)["params"]
+    params = he_kernels(jax.tree.map(lambda x: np.full(x.shape, 0.1, x.dtype), shapes))
+    found, taps = jax.jit(partial(net.apply, taps=True))({"params": params}, image)
+    context = params.pop("context")
+    x = np.asarray(taps["pool5"])
+    x = x + (x.mean(axis=(1, 2)) @ context["kernel"] + context["bias"])[:, None, None]
+    values = {**taps, FEATURES: np.maximum(x, 0)}
+    del params["backbone"]
+    expected = plain.apply({"params": params}, image, values=values)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    without = plain.apply({"params": params}, image, values={**taps, FEATURES: taps["pool5"]})
+    assert np.abs(found - without).max() > 0.01
+
+
+@pytest.mark.parametrize("pixels", [True, False])
+def test_mirrored_logits_are_the_mean_over_both_pictures(pixels, he_kernels):
+    """Classes 0 and 1 change places in a mirror image. Places look at pixels 6, 14 .. 54 of 64, and
+    at 57, 49 .. 9 in the mirror image: NumPy interpolates."""
+    shape = spec("small", width=0.25, num_classes=3, kernel_init="zeros", dense=(), dropout=())
+    plain = FCN(shape, exact=True, skips=("pool2",), pixels=pixels)
+    net = plain.clone(mirrored=(1, 0, 2))
+    image = np.random.default_rng(8).normal(size=(2, 64, 64, 3)).astype(np.float32)
+    shapes = jax.eval_shape(net.init, jax.random.key(0), image)["params"]
+    params = {"params": he_kernels(jax.tree.map(lambda x: np.full(x.shape, 0.1, x.dtype), shapes))}
+    logits, taps = jax.jit(partial(net.apply, taps=True))(params, image)
+    one, other = (np.asarray(plain.apply(params, x)) for x in (image, image[:, :, ::-1]))
+    other = other[..., [1, 0, 2]]
+    if pixels:
+        other = other[:, :, ::-1]
+    else:
+        at = places(shape)["pool2"].of(one.shape[2])
+        other = np.apply_along_axis(lambda row: np.interp(63 - at, at, row), 2, other)
+    np.testing.assert_allclose(logits, (one + other) / 2, rtol=1e-4, atol=1e-5)
+    assert np.abs(one - other).max() > 0.01 and len(taps["conv1"]) == 2
+    trained = net.apply(params, image, train=True, rngs={"dropout": jax.random.key(0)})
+    np.testing.assert_allclose(trained, one, rtol=1e-4, atol=1e-5)
 
 
 def test_the_pixels_around_a_place_are_torchs_pixel_shuffle(he_kernels):
