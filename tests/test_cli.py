@@ -245,7 +245,11 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 def test_ctrl_c_in_the_middle_of_imports_is_no_traceback():
     command = [sys.executable, "-m", "alexnet_jax", "evaluate", "."]
     pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True) as process:
+    # Who runs the tests in the background may have SIGINT ignored, which a child inherits.
+    deaf = signal.signal(signal.SIGINT, signal.default_int_handler)
+    process = subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True)
+    signal.signal(signal.SIGINT, deaf)
+    with process:
         while "jaxlib" not in Path(f"/proc/{process.pid}/maps").read_text():
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)

@@ -136,9 +136,9 @@ def test_the_answer_compares_where_networks_were_trained():
     asked = transfer.Options(**sizes, methods=methods, learning_rate=0.01)
     _, told, _, (_, table, _) = transfer.page(asked, rows, "test", 8)
     assert told == (
-        "Against a network from scratch, at 20 images a class the best way, fine-tuned, gets "
-        "25.0 points more (25.0 to 25.0, n = 1). At 20 images a class, fine-tuning gets "
-        "5.0 points more (5.0 to 5.0, n = 1) than the linear probe."
+        "Against a network from scratch, at 20 images a class the best way is fine-tuned: "
+        "no difference shown (+25.0 points, 25.0 to 25.0, n = 1). At 20 images a class, "
+        "fine-tuning against the linear probe: no difference shown (+5.0 points, 5.0 to 5.0, n = 1)."
     )
     assert "| 5 |  | 70.0 % |  |" in table and "| 20 | 50.0 % | 70.0 % | 75.0 % |" in table
 

@@ -119,7 +119,8 @@ def test_evaluate_finds_what_predict_tells(told, finished):
     from scipy.io import loadmat
 
     table = loadmat("pictures/joints.mat")["joints"]
-    scale, errors, hits = 40 / HEIGHT, [], []
+    errors, hits = [], []
+    scale = np.array([40 / HEIGHT, (40 * WIDTH // HEIGHT) / WIDTH])  # the long side, rounded down
     for answer, row in zip(json.loads(text), (18, 19), strict=True):
         said = np.array([(p["y"], p["x"]) for p in answer["predictions"]])
         assert [p["joint"] for p in answer["predictions"]] == list(JOINTS)
@@ -129,10 +130,10 @@ def test_evaluate_finds_what_predict_tells(told, finished):
         # 36 of 40 canvas pixels, of 44; across 7 of the canvas further.
         inside = ((true * scale - (2, 9) >= 0) & (true * scale - (2, 9) < 36)).all(axis=1)
         seen = (visible == 1) & inside
-        error = np.hypot(*(said - true).T)
+        error = np.hypot(*((said - true) * scale).T)
         pairs = [(a, b) for a, b in ((8, 3), (9, 2)) if seen[a] and seen[b]]
-        torso = max(np.hypot(*(true[a] - true[b])) for a, b in pairs)
-        errors += (error[seen] * scale).tolist()
+        torso = max(np.hypot(*((true[a] - true[b]) * scale)) for a, b in pairs)
+        errors += error[seen].tolist()
         hits += (error[seen] <= 0.2 * torso).tolist()
         with Image.open(answer["files"]["answer"]) as drawn, Image.open(answer["image"]) as given:
             assert drawn.size == (WIDTH, HEIGHT)

@@ -97,8 +97,9 @@ def test_evaluate_finds_what_predict_shows(told, finished):
             said = np.asarray(mask)
         shown = said != 255
         inside = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
-        # 36 of 40 canvas pixels, of 44: from 2.2 to 41.8 down; across 7 of the canvas further.
-        assert [(x[0], x[-1]) for x in inside] == [(2, 41), (10, 48)]
+        # 36 of 40 canvas pixels, of 44: from 2.2 to 41.8 down; of 60 across, which are
+        # scaled to 54, 7 of those further: from 10 to 50.
+        assert [(x[0], x[-1]) for x in inside] == [(2, 41), (10, 49)]
         assert sum(p["share"] for p in answer["predictions"]) == pytest.approx(1)
         with Image.open(answer["files"]["answer"]) as drawn:
             assert drawn.mode == "RGB" and drawn.size == (60, 44)

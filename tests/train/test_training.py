@@ -88,13 +88,13 @@ def finished(pictures, tmp_path_factory):
     return run, done
 
 
-def test_leaves_what_it_promises(finished):
+def test_leaves_what_it_promises(finished, pictures):
     run, done = finished
     for name in ("config.json", "environment.json", "metrics.csv", "log.txt", "report.html"):
         assert (run / name).stat().st_size > 0
     assert list(run.glob("events.*"))
     assert "report.html" in done.stdout
-    assert done.stdout.startswith("small on pictures0: train 44, validation 18, test 14\n")
+    assert f"small on {pictures.name}: train 44, validation 18, test 14\n" in done.stdout
     assert done.stderr == ""
     results = json.loads((run / "results.json").read_text())
     assert results["splits"]["test"]["count"] == 14
