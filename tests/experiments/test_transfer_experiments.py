@@ -138,7 +138,8 @@ def test_the_answer_compares_where_networks_were_trained():
     assert told == (
         "Against a network from scratch, at 20 images a class the best way is fine-tuned: "
         "no difference shown (+25.0 points, 25.0 to 25.0, n = 1). At 20 images a class, "
-        "fine-tuning against the linear probe: no difference shown (+5.0 points, 5.0 to 5.0, n = 1)."
+        "fine-tuning against the linear probe: no difference shown (+5.0 points, 5.0 to 5.0, "
+        "n = 1)."
     )
     assert "| 5 |  | 70.0 % |  |" in table and "| 20 | 50.0 % | 70.0 % | 75.0 % |" in table
 
