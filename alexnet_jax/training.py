@@ -104,7 +104,7 @@ def _check_ready(parts: Parts) -> None:
     _check_monitor(parts)
     for name, reader in parts.readers.items():
         if name != "train":
-            refuse_bad(reader)  # of a split in memory; others are read as they are evaluated
+            refuse_bad(reader)  # known of a split in memory; of others see `_check_test`
     if parts.config.transfer.against is not None:
         read_run(parts.config.transfer.against)
 
@@ -146,7 +146,7 @@ def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints, command: s
     folder.say(f"{parts.task.net.spec.name} on {parts.source.name}: {counts}")
     for note in parts.source.notes:
         folder.say(f"note: {note}")
-    check_test(parts)
+    _check_test(parts)
     state = parts.create()
     if config.init is not None:
         source = given(config.init)
@@ -253,7 +253,7 @@ def check_bad_images(reader: Reader, limit: float) -> None:
         )
 
 
-def check_test(parts: Parts) -> None:
+def _check_test(parts: Parts) -> None:
     """Read the test split once where it is not in memory, whose images are known already.
 
     Raises BadImage where one is unreadable: what shows only when a run is over cannot be mended

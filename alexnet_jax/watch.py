@@ -27,7 +27,7 @@ class Watch:
     def __init__(self, parts: Parts, folder: RunFolder) -> None:
         self._folder = folder
         self._losses = [row["train/loss"] for row in folder.read()]
-        self._chance = loss_of_guessing(parts.task.name, len(parts.classes))
+        self._chance = parts.task.loss_of_guessing(len(parts.classes))
         self._examine = jax.jit(
             partial(examine, task=parts.task, preprocessing=parts.preprocessing)
         )
@@ -58,11 +58,6 @@ class Watch:
         if kind not in self._warned:
             self._warned.add(kind)
             self._folder.say(said)
-
-
-def loss_of_guessing(task: str, classes: int) -> float:
-    """ln(classes) of a cross-entropy; NaN of other losses, which may well stay at that number."""
-    return math.log(classes) if task in ("classification", "segmentation") else math.nan
 
 
 _FLAT = (

@@ -10,6 +10,7 @@ divided once at the end. docs/tasks.md has the contract in one page, and an exam
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -121,6 +122,12 @@ class Task(Protocol):
         of `scores`: value}. It costs each evaluation a second pass."""
         ...
 
+    @staticmethod
+    def loss_of_guessing(classes: int) -> float:
+        """The loss that shows that nothing is learnt where it stays there (watch.py); NaN of a loss
+        that may well stay anywhere."""
+        ...
+
     def findings(self, answers: Answers, classes: Sequence[str]) -> dict[str, Any]:
         """What the report tells of a split, for JSON, from the answers and truth of all examples.
 
@@ -169,6 +176,10 @@ class OnNet:
     ) -> tuple[Sums, Any, Any]:
         outputs, model_state = forward(self.net, params, model_state, batch, context)
         return self.terms(outputs, batch, context.train), outputs, model_state
+
+    @staticmethod
+    def loss_of_guessing(classes: int) -> float:
+        return math.nan
 
     def metrics(self, sums: Mapping[str, Any]) -> dict[str, float]:
         return means(sums)

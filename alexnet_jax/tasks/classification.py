@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -86,6 +87,11 @@ class Classification(OnNet):
             "probability": jax.nn.softmax(outputs),
             "label": jnp.argmax(outputs, axis=-1).astype(jnp.int32),
         }
+
+    @staticmethod
+    def loss_of_guessing(classes: int) -> float:
+        """Of a cross-entropy: ln(classes)."""
+        return math.log(classes)
 
     def truth(self, batch: Batch) -> dict[str, Array]:
         return {"true": batch["label"]}

@@ -7,6 +7,7 @@ and row + column - diagonal.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -115,6 +116,11 @@ class Segmentation(OnNet):
     def decode(self, outputs: Array) -> dict[str, Array]:
         """`mask` uint8 [B, H, W]."""
         return {"mask": outputs.argmax(axis=-1).astype(jnp.uint8)}
+
+    @staticmethod
+    def loss_of_guessing(classes: int) -> float:
+        """Of a cross-entropy: ln(classes)."""
+        return math.log(classes)
 
     def truth(self, batch: Batch) -> dict[str, Array]:
         return {"true": batch["segmentation"]}

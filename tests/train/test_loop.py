@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from alexnet_jax.optim.chain import optimizer
 from alexnet_jax.optim.schedules import Plateau
+from alexnet_jax.tasks.classification import Classification
+from alexnet_jax.tasks.detection import Detection
 from alexnet_jax.train import early_stopping
 from alexnet_jax.train.early_stopping import Stopper
 from alexnet_jax.train.loop import (
@@ -27,7 +29,6 @@ from alexnet_jax.train.loop import (
     flat_at_chance,
 )
 from alexnet_jax.train.state import TrainState
-from alexnet_jax.watch import loss_of_guessing
 
 EVERY = 3
 
@@ -253,9 +254,9 @@ def test_the_rate_falls_on_a_plateau_and_remembers_it():
     ],
 )
 def test_flat_at_chance(losses, classes, flat):
-    assert flat_at_chance(losses, loss_of_guessing("classification", classes)) is flat
+    assert flat_at_chance(losses, Classification.loss_of_guessing(classes)) is flat
     # Other losses have no such number: detection's may stay at ln(2) and be learning.
-    assert not flat_at_chance(losses, loss_of_guessing("detection", classes))
+    assert not flat_at_chance(losses, Detection.loss_of_guessing(classes))
 
 
 @given(st.integers(1, 50), st.integers(1, 200))
