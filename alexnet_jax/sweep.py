@@ -26,7 +26,6 @@ from alexnet_jax.config import Config
 from alexnet_jax.data.loader import training_batches
 from alexnet_jax.optim.methods import method
 from alexnet_jax.parts import Parts, evaluates_at, make_parts, placed, split_figures
-from alexnet_jax.restored import given, initial_state
 from alexnet_jax.settings import changed, value_of
 from alexnet_jax.train.evaluate import add
 from alexnet_jax.train.loop import named, parted
@@ -40,6 +39,7 @@ from alexnet_jax.train.population import (
     with_hyper,
 )
 from alexnet_jax.train.state import TrainState
+from alexnet_jax.transfer.initial import given, initial_state
 
 # Settings that are arrays in the state, and their names there; where a setting is None, the network
 # or the method does without it, and that is another program.

@@ -36,7 +36,6 @@ from alexnet_jax.parts import (
     validation_metrics,
 )
 from alexnet_jax.report.against import read_run
-from alexnet_jax.restored import given, initial_state
 from alexnet_jax.settings import to_json
 from alexnet_jax.train import early_stopping
 from alexnet_jax.train.checkpoint import Checkpoints, read_meta, steps_in
@@ -52,6 +51,7 @@ from alexnet_jax.train.loop import (
 from alexnet_jax.train.progress import Progress
 from alexnet_jax.train.run import RunFolder, interruptible
 from alexnet_jax.train.state import TrainState
+from alexnet_jax.transfer.initial import given, initial_state
 from alexnet_jax.watch import Watch
 
 

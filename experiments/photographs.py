@@ -44,10 +44,10 @@ from alexnet_jax.models.deep_pose import OUTPUTS, DeepPose
 from alexnet_jax.models.spec import spec
 from alexnet_jax.parts import Parts, make_parts, split_batches, split_figures
 from alexnet_jax.recipes import recipe
-from alexnet_jax.restored import Given, given
 from alexnet_jax.tasks.centers import FOUND
 from alexnet_jax.tasks.pose import pose
 from alexnet_jax.train.evaluate import evaluate, predictions
+from alexnet_jax.transfer.initial import Given, given
 
 SCRATCH, PRETRAINED = "from scratch", "pre-trained"
 COLOURS = {SCRATCH: "#3f83d1", PRETRAINED: "#d97a2b"}

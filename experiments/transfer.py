@@ -24,9 +24,9 @@ from alexnet_jax.assemble import make_optimizer
 from alexnet_jax.cache import keep_compiled
 from alexnet_jax.config import Transfer
 from alexnet_jax.parts import Parts, make_parts
-from alexnet_jax.restored import Given, given
 from alexnet_jax.transfer.features import Features
 from alexnet_jax.transfer.head import feature_shape, train_head
+from alexnet_jax.transfer.initial import Given, given
 from alexnet_jax.transfer.probe import answers, few_per_class, linear_probe
 
 SCRATCH, PROBE, FROZEN = "from scratch", "linear probe", "frozen, new dense layers"

@@ -21,7 +21,7 @@ from alexnet_jax.cache import keep_compiled
 from alexnet_jax.config import Transfer
 from alexnet_jax.models.spec import Spec, layers_behind
 from alexnet_jax.parts import make_parts
-from alexnet_jax.restored import given
+from alexnet_jax.transfer.initial import given
 from alexnet_jax.transfer.probe import few_per_class
 
 SCRATCH, FROZEN, TUNED = "from scratch", "frozen", "trained along"

@@ -15,9 +15,10 @@ from alexnet_jax.data.sources.base import Subset
 from alexnet_jax.optim.schedules import Schedule
 from alexnet_jax.parts import Parts, evaluate_split, make_update, placed
 from alexnet_jax.recipes import recipe
-from alexnet_jax.restored import Given, initial_state, load
+from alexnet_jax.restored import load
 from alexnet_jax.train.state import TrainState
 from alexnet_jax.transfer.features import Features, source_features
+from alexnet_jax.transfer.initial import Given, initial_state
 
 
 @dataclass(frozen=True)

@@ -1,38 +1,20 @@
-"""Spec -> network: a backbone of convolutions and dense layers with named taps, and a linear head.
+"""Spec -> network: a backbone of convolutions and dense layers (backbone.py), and a linear head.
 
-Parameters: `backbone/{conv1 .. conv5, norm1 .., fc6, fc7}/{kernel, bias}`, `head/{kernel, bias}`.
-Taps: `conv1 .. conv5` after normalization and activation, before pooling; `pool1, pool2, pool5` as
-they enter the next layer; `fc6, fc7` after activation, before dropout; `logits`.
+Parameters: `backbone` as the backbone's, `head/{kernel, bias}`. Taps: the backbone's, and `logits`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from math import gcd
-from typing import Any, NamedTuple
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from alexnet_jax.models import kernels, layers
-from alexnet_jax.models.initializers import kernel_initializer
-from alexnet_jax.models.spec import Conv, Spec, hands_on, layers_behind, shapes, smallest_size
-
-# Activations that keep order, in floating point too, so that they may change places with a maximum.
-NEVER_FALLING = ("relu", "leaky_relu", "identity")
-
-
-class Pass(NamedTuple):
-    """What one pass through the network needs to know besides the images."""
-
-    train: bool
-    rows: Array  # int32 [B], each example's row in the global batch: keys its dropout
-    valid: Array  # bool [B], whether the example counts in batch statistics
-    axis_name: str | None  # the mapped axis that batch statistics are summed over
-    frozen: tuple[str, ...]  # layers that run as in evaluation
-    dropout_rate: Array | float
+from alexnet_jax.models import kernels
+from alexnet_jax.models.backbone import Backbone, begin, check_images, dense_layer
+from alexnet_jax.models.spec import Spec, hands_on, shapes
 
 
 class AlexNet(nn.Module):
@@ -76,167 +58,9 @@ class AlexNet(nn.Module):
         backbone = Backbone(*settings, name="backbone")
         values = backbone(images, how)
         features = values.pop("features")
-        head = _dense(self, "head", self.spec.num_classes, bias=0.0)
+        head = dense_layer(self, "head", self.spec.num_classes, bias=0.0)
         logits = head(features).astype(jnp.promote_types(jnp.float32, self.dtype))
         return (logits, {**values, "logits": logits}) if taps else logits
-
-
-def as_float(images: Array) -> Array:
-    """uint8 images scaled to [0, 1]; others as they are."""
-    return images.astype(jnp.float32) / 255.0 if images.dtype == jnp.uint8 else images
-
-
-def begin(
-    module: Any,
-    images: Array,
-    train: bool = False,
-    rows: Array | None = None,
-    valid: Array | None = None,
-    axis_name: str | None = None,
-    frozen: tuple[str, ...] = (),
-) -> tuple[Array, Pass]:
-    """What a network's call begins with: (images in the network's dtype, how they are to pass).
-
-    `module` is the network itself; the arguments are those of `AlexNet.__call__`.
-    """
-    images = as_float(images)
-    batch = images.shape[0]
-    rows = jnp.arange(batch, dtype=jnp.int32) if rows is None else rows
-    valid = jnp.ones(batch, bool) if valid is None else valid
-    # The rate is an array of the train state where there is one, so that sweeps compile once.
-    rate = module.get_variable("hyper", "dropout_rate", module.spec.dropout_rate)
-    return images.astype(module.dtype), Pass(train, rows, valid, axis_name, frozen, rate)
-
-
-def seen(module: Any, images: Array, window: int, how: Mapping[str, Any]) -> dict[str, Array]:
-    """What a network's own backbone sees in images: {tap: value, "features": ..}; its dense layers
-    at every place, through a `window`. To be called within the network's call.
-
-    `module` is the network itself, `how` the other arguments of `AlexNet.__call__`. Raises
-    ValueError for images too small.
-    """
-    check_images(module.spec, images)
-    images, passing = begin(module, images, **how)
-    settings = (module.spec, module.dtype, module.param_dtype, module.exact)
-    return Backbone(*settings, window=window, name="backbone")(images, passing)
-
-
-class Backbone(nn.Module):
-    """Everything before the head: {tap: value, "features": what the head receives}.
-
-    With a `window`, the first dense layer is a convolution that sees so many places of the last map
-    at once, and as many come out as went in: the dense layers answer at every place (fcn.py).
-    """
-
-    spec: Spec
-    dtype: Any = jnp.float32
-    param_dtype: Any = jnp.float32
-    exact: bool = False
-    behind: str | None = None
-    window: int | None = None
-
-    @nn.compact
-    def __call__(self, x: Array, how: Pass) -> dict[str, Array]:
-        spec = self.spec
-        convs, dense = layers_behind(spec, self.behind)
-        activation, falls_never = _activation(spec.activation), spec.activation in NEVER_FALLING
-        taps: dict[str, Array] = {}
-        for name, conv in convs:
-            x, bias = Convolution(
-                conv,
-                spec.kernel_init,
-                _bias(spec, conv),
-                self.dtype,
-                self.param_dtype,
-                self.exact,
-                name=name,
-            )(x)
-            norm, pool = name.replace("conv", "norm"), hands_on(name, conv)
-            tap, steps = name, conv.then
-            if bias is not None and steps == ("activation", "pool") and falls_never:
-                # The same values, of which bias and activation then have a quarter to work on.
-                taps[tap], tap, steps = activation(x + bias), pool, ("activation",)
-                x = kernels.max_pool(x)
-            x = x if bias is None else x + bias
-            for step in steps:
-                if step == "normalization":
-                    x = self.normalize(x, norm, how)
-                elif step == "spatial_normalization":
-                    x = layers.spatial_response_norm(x)
-                elif step == "activation":
-                    x = activation(x)
-                else:
-                    taps[tap], tap = x, pool
-                    x = kernels.max_pool(x)
-            taps[tap] = x
-            x = self.drop(x, tap, how, frozen=name in how.frozen)
-        if self.window is None:
-            x = x.reshape(x.shape[0], -1)
-        for place, (name, neurons) in enumerate(dense):
-            # A bias that a batch norm follows at once would be subtracted again: none is made.
-            batch_norm = spec.dense_normalization and spec.normalization == "batch"
-            layer = _dense if self.window is None or place else _windowed
-            x = layer(self, name, neurons, None if batch_norm else spec.dense_bias)(x)
-            if spec.dense_normalization:
-                x = self.normalize(x, name.replace("fc", "norm"), how)
-            taps[name] = x = activation(x)
-            x = self.drop(x, name, how, frozen=name in how.frozen)
-        return {**taps, "features": x}
-
-    def normalize(self, x: Array, name: str, how: Pass) -> Array:
-        kind, channels = self.spec.normalization, x.shape[-1]
-        if kind == "local_response":
-            return layers.response_norm(x, self.spec.response_norm)
-        if kind == "batch":
-            norm = layers.BatchNorm(param_dtype=self.param_dtype, name=name)
-            return norm(x, how.valid, how.axis_name, how.train and name not in how.frozen)
-        if kind in ("layer", "group"):  # layer norm is group norm with one group (Wu and He 2018)
-            groups = 1 if kind == "layer" else gcd(32, channels)
-            group_norm = nn.GroupNorm(
-                groups, epsilon=1e-5, dtype=self.dtype, param_dtype=self.param_dtype, name=name
-            )
-            return group_norm(x)
-        return x
-
-    def drop(self, x: Array, tap: str, how: Pass, *, frozen: bool) -> Array:
-        if tap not in self.spec.dropout or not how.train or frozen or self.is_initializing():
-            return x
-        key = jax.random.fold_in(self.make_rng("dropout"), self.spec.dropout.index(tap))
-        return layers.dropout(x, how.dropout_rate, key, how.rows)
-
-
-class Convolution(nn.Module):
-    """A convolution's parameters, and the form of it that kernels.py chooses.
-
-    Returns its output and the bias that is still to be added, None where there is none.
-    """
-
-    conv: Conv
-    kernel_init: str
-    bias: float | None
-    dtype: Any
-    param_dtype: Any
-    exact: bool
-
-    @nn.compact
-    def __call__(self, x: Array) -> tuple[Array, Array | None]:
-        conv = self.conv
-        shape = (conv.kernel, conv.kernel, x.shape[-1] // conv.groups, conv.features)
-        init = kernel_initializer(self.kernel_init, str(self.name))
-        kernel = self.param("kernel", init, shape, self.param_dtype).astype(self.dtype)
-        x = kernels.convolution(
-            x,
-            kernel,
-            stride=conv.stride,
-            padding=conv.padding,
-            groups=conv.groups,
-            exact=self.exact,
-        )
-        if self.bias is None:
-            return x, None
-        constant = nn.initializers.constant(self.bias)
-        bias = self.param("bias", constant, (conv.features,), self.param_dtype)
-        return x, bias.astype(self.dtype)
 
 
 def convolution_forms(net: AlexNet, size: int, batch: int) -> dict[str, str]:
@@ -256,54 +80,3 @@ def convolution_forms(net: AlexNet, size: int, batch: int) -> dict[str, str]:
         )
         side, _, channels = outputs[hands_on(name, conv)]
     return forms
-
-
-def _dense(module: Any, name: str, neurons: int, bias: float | None) -> nn.Dense:
-    return nn.Dense(
-        neurons,
-        use_bias=bias is not None,
-        dtype=module.dtype,
-        param_dtype=module.param_dtype,
-        kernel_init=kernel_initializer(module.spec.kernel_init, name),
-        bias_init=nn.initializers.constant(bias or 0.0),
-        name=name,
-    )
-
-
-def _windowed(module: Any, name: str, neurons: int, bias: float | None) -> Any:
-    """A dense layer over each window of a map, [B, H, W, C] -> [B, H, W, neurons]."""
-    padding = window_padding(module.window)
-    conv = Conv(neurons, module.window, padding=padding)
-    settings = (module.dtype, module.param_dtype, module.exact)
-    layer = Convolution(conv, module.spec.kernel_init, bias, *settings, name=name)
-
-    def apply(x: Array) -> Array:
-        x, bias = layer(x)
-        return x if bias is None else x + bias
-
-    return apply
-
-
-def window_padding(window: int) -> tuple[int, int]:
-    """(before, after): as many windows as places, the odd one of an even window after."""
-    return (window - 1) // 2, window // 2
-
-
-def _activation(name: str) -> Any:
-    return (lambda x: x) if name == "identity" else getattr(nn, name)
-
-
-def _bias(spec: Spec, conv: Conv) -> float | None:
-    """A convolution's first bias; None, for no bias, where a batch norm would subtract it again."""
-    return None if conv.then[0] == "normalization" and spec.normalization == "batch" else conv.bias
-
-
-def check_images(spec: Spec, images: Array) -> None:
-    """Raise ValueError for images too small for the spec or not [B, H, W, 3]."""
-    if images.ndim != 4 or images.shape[-1] != 3:
-        raise ValueError(f"images have shape {images.shape}; expected [batch, height, width, 3]")
-    if min(images.shape[1:3]) < (smallest := smallest_size(spec)):
-        raise ValueError(
-            f"images are {images.shape[1]}x{images.shape[2]} px; the smallest that {spec.name!r} "
-            f"works on is {smallest}x{smallest}"
-        )

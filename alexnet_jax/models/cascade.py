@@ -27,7 +27,7 @@ from jax import Array, lax
 
 from alexnet_jax.data.skeleton import JOINTS
 from alexnet_jax.data.window import Window, resample
-from alexnet_jax.models.alexnet import Backbone, Pass, as_float, begin
+from alexnet_jax.models.backbone import Backbone, Pass, as_float, begin
 from alexnet_jax.models.deep_pose import OUTPUTS, DeepPose
 from alexnet_jax.models.spec import Spec
 from alexnet_jax.tasks.keypoints import torso

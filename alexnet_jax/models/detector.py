@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from alexnet_jax.models.alexnet import seen
+from alexnet_jax.models.backbone import seen
 from alexnet_jax.models.fcn import Neck, places, taps_of
 from alexnet_jax.models.spec import Spec
 

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from alexnet_jax.models.alexnet import Convolution, seen, window_padding
+from alexnet_jax.models.backbone import Convolution, seen, window_padding
 from alexnet_jax.models.spec import Conv, Spec, shapes
 
 FEATURES = "features"  # what the last dense layer gives, at the places of the last map

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from alexnet_jax.models.alexnet import seen
+from alexnet_jax.models.backbone import seen
 from alexnet_jax.models.detector import Detector
 from alexnet_jax.models.fcn import FCN, taps_of, window
 from alexnet_jax.models.spec import Spec

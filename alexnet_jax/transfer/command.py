@@ -10,9 +10,9 @@ from alexnet_jax import assemble
 from alexnet_jax.data.loader import Reader
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.models.alexnet import AlexNet
-from alexnet_jax.restored import given
 from alexnet_jax.tasks.classification import Classification
 from alexnet_jax.transfer.features import source_features
+from alexnet_jax.transfer.initial import given
 from alexnet_jax.transfer.probe import answers, few_per_class, linear_probe, nearest_neighbours
 
 

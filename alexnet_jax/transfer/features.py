@@ -25,7 +25,8 @@ from alexnet_jax.cache import cache_folder
 from alexnet_jax.data.preprocess import Preprocessing, preprocess
 from alexnet_jax.leaves import digest
 from alexnet_jax.models import spec as specs
-from alexnet_jax.models.alexnet import AlexNet, Backbone, Pass
+from alexnet_jax.models.alexnet import AlexNet
+from alexnet_jax.models.backbone import Backbone, Pass
 from alexnet_jax.transfer.freeze import layers_up_to
 from alexnet_jax.weights.files import replacing
 

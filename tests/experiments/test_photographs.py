@@ -15,7 +15,7 @@ from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.models.spec import spec
 from alexnet_jax.parts import make_parts
-from alexnet_jax.restored import Given
+from alexnet_jax.transfer.initial import Given
 from alexnet_jax.weights import Weights, write
 
 SPEC = spec("small", num_classes=3, width=0.1)

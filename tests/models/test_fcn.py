@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from alexnet_jax.models.alexnet import AlexNet, Backbone, Pass
+from alexnet_jax.models.alexnet import AlexNet
+from alexnet_jax.models.backbone import Backbone, Pass
 from alexnet_jax.models.fcn import (
     FCN,
     FEATURES,

@@ -16,7 +16,8 @@ from PIL import Image
 from alexnet_jax.data.letterbox import boxes_back, letterbox
 from alexnet_jax.export.stablehlo import load as exported
 from alexnet_jax.models.spec import spec
-from alexnet_jax.restored import initial_state, load
+from alexnet_jax.restored import load
+from alexnet_jax.transfer.initial import initial_state
 
 SPEC = spec("small", num_classes=3, width=0.25)
 OPTIONS = (

@@ -18,7 +18,8 @@ from alexnet_jax.data.preprocess import preprocess
 from alexnet_jax.data.street.source import COUNTS
 from alexnet_jax.export import stablehlo
 from alexnet_jax.models.spec import spec
-from alexnet_jax.restored import initial_state, load
+from alexnet_jax.restored import load
+from alexnet_jax.transfer.initial import initial_state
 
 SPEC = spec("small", num_classes=3, width=0.25)
 pytestmark = pytest.mark.slow  # tasks/test_multi.py holds the task itself to its parts

@@ -19,8 +19,9 @@ from alexnet_jax.data.preprocess import Preprocessing, center_crop
 from alexnet_jax.export.stablehlo import load as exported
 from alexnet_jax.models.spec import spec
 from alexnet_jax.predict import lay_back
-from alexnet_jax.restored import initial_state, load
+from alexnet_jax.restored import load
 from alexnet_jax.tasks.palette import palette
+from alexnet_jax.transfer.initial import initial_state
 
 SPEC = spec("small", num_classes=3, width=0.25)
 OPTIONS = (

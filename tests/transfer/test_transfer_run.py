@@ -18,7 +18,7 @@ from alexnet_jax.config import Config
 from alexnet_jax.data.preprocess import Preprocessing
 from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.models.spec import spec
-from alexnet_jax.restored import given
+from alexnet_jax.transfer.initial import given
 from alexnet_jax.weights import Weights, write
 
 RUN = Path(__file__).parents[1] / "train" / "format_1" / "run"
