@@ -5,6 +5,9 @@ its (m + r - 1) x (m + r - 1) inputs (Winograd 1980; Lavin and Gray 2016, arXiv:
 and inputs are evaluated as polynomials at n = m + r - 1 points per axis; at each of the n * n pairs
 of points a product over channels remains, one matrix product for all tiles of all images.
 
+What is at the points is kept as n arrays, one for each row of them: XLA's CPU backend runs a
+batched product on one core, but products that do not wait for each other on several.
+
 Everything is computed in float32; as the points are few and small, errors stay below 2e-5 of the
 largest value (tests/models/test_winograd.py).
 """
@@ -94,7 +97,7 @@ def convolution(x: Array, kernel: Array, padding: tuple[int, int], m: int) -> Ar
 
     def part(x: Array) -> Array:
         inputs = _input_to_points(_padded(x, padding[0], tiles, m, r), t.inputs, m, tiles)
-        outputs = jnp.einsum("ntc,ncf->ntf", inputs, at_points)
+        outputs = _products("ntc,ncf->ntf", inputs, at_points)
         y = _outputs_from_points(outputs, t.outputs, x.shape[0], tiles)
         return y[:, : shape[0], : shape[1]].astype(x.dtype)
 
@@ -136,19 +139,23 @@ def _kernel_gradient(x: Array, g: Array, r: int, padding: tuple[int, int], m: in
     t = transforms(m, r)
     tiles = [-(-size // m) for size in g.shape[1:3]]
 
-    def part(x: Array, g: Array) -> Array:
+    def part(x: Array, g: Array) -> list[Array]:
         inputs = _input_to_points(_padded(x, padding[0], tiles, m, r), t.inputs, m, tiles)
         outputs = _outputs_to_points(_padded(g, 0, tiles, m, 1), t.outputs, tiles)
-        return jnp.einsum("ntc,ntf->ncf", inputs, outputs)
+        return _products("ntc,ntf->ncf", inputs, outputs)
 
     channels = max(x.shape[-1], g.shape[-1])
     size = _images_at_once(x.shape[0], math.prod(tiles), channels, m + r - 1)
     if size == x.shape[0]:
         total = part(x, g)
     else:
-        first = jnp.zeros((len(t.inputs) ** 2, x.shape[-1], g.shape[-1]), jnp.float32)
-        pieces = _split(x, size), _split(g, size)
-        total, _ = lax.scan(lambda total, piece: (total + part(*piece), None), first, pieces)
+        n = len(t.inputs)
+        first = [jnp.zeros((n, x.shape[-1], g.shape[-1]), jnp.float32) for _ in range(n)]
+
+        def add(total: list[Array], piece: tuple[Array, Array]) -> tuple[list[Array], None]:
+            return list(map(lax.add, total, part(*piece))), None
+
+        total, _ = lax.scan(add, first, (_split(x, size), _split(g, size)))
     return _kernel_from_points(total, t.kernel)
 
 
@@ -190,44 +197,57 @@ def _combined(matrix: np.ndarray, views: Sequence[Array]) -> list[Array]:
     return [combination(row) for row in matrix]
 
 
-def _input_to_points(x: Array, matrix: np.ndarray, m: int, tiles: Sequence[int]) -> Array:
-    """Overlapping tiles of [B, H, W, C], evaluated: [n * n, B * tiles, C]."""
-    n = len(matrix)
-    for axis, count in ((1, tiles[0]), (3, tiles[1])):  # rows, then columns behind the new axis
-        last = (count - 1) * m + 1
-        views = [lax.slice_in_dim(x, i, i + last, m, axis) for i in range(n)]
-        x = jnp.stack(_combined(matrix, views), axis // 2)
-    return x.reshape(n * n, -1, x.shape[-1])
+def _products(what: str, left: Sequence[Array], right: Sequence[Array]) -> list[Array]:
+    """The matrix products of each row of points."""
+    return [jnp.einsum(what, a, b) for a, b in zip(left, right, strict=True)]
 
 
-def _outputs_from_points(y: Array, matrix: np.ndarray, batch: int, tiles: Sequence[int]) -> Array:
-    """[n * n, B * tiles, F] -> [B, tiles * m, tiles * m, F]."""
+def _input_to_points(x: Array, matrix: np.ndarray, m: int, tiles: Sequence[int]) -> list[Array]:
+    """Overlapping tiles of [B, H, W, C], evaluated: n times [n, B * tiles, C]."""
+    n, (down, across) = len(matrix), ((count - 1) * m + 1 for count in tiles)
+    rows = _combined(matrix, [lax.slice_in_dim(x, i, i + down, m, 1) for i in range(n)])
+
+    def columns(row: Array) -> Array:
+        views = [lax.slice_in_dim(row, i, i + across, m, 2) for i in range(n)]
+        return jnp.stack(_combined(matrix, views)).reshape(n, -1, x.shape[-1])
+
+    return [columns(row) for row in rows]
+
+
+def _outputs_from_points(
+    rows: Sequence[Array], matrix: np.ndarray, batch: int, tiles: Sequence[int]
+) -> Array:
+    """n times [n, B * tiles, F] -> [B, tiles * m, tiles * m, F]."""
     m, n = matrix.shape
-    y = y.reshape(n, n, batch, *tiles, -1)
-    for axis in (3, 4):  # rows, then columns
-        y = jnp.stack(_combined(matrix, [lax.index_in_dim(y, i, 0, False) for i in range(n)]), axis)
+    rows = [row.reshape(n, batch, *tiles, -1) for row in rows]
+    y = jnp.stack(_combined(matrix, rows), 3)
+    y = jnp.stack(_combined(matrix, [lax.index_in_dim(y, i, 0, False) for i in range(n)]), 4)
     return y.reshape(batch, tiles[0] * m, tiles[1] * m, -1)
 
 
-def _outputs_to_points(g: Array, matrix: np.ndarray, tiles: Sequence[int]) -> Array:
-    """The transpose of `_outputs_from_points`: [B, tiles * m, tiles * m, F] -> [n * n, ..., F]."""
+def _outputs_to_points(g: Array, matrix: np.ndarray, tiles: Sequence[int]) -> list[Array]:
+    """The transpose of `_outputs_from_points`; n times [n, B * tiles, F]."""
     m, n = matrix.shape
     g = g.reshape(g.shape[0], tiles[0], m, tiles[1], m, g.shape[-1])
-    for place, axis in ((0, 2), (1, 4)):  # rows, then columns behind the new axis
-        views = [lax.index_in_dim(g, i, axis, False) for i in range(m)]
-        g = jnp.stack(_combined(matrix.T, views), place)
-    return g.reshape(n * n, -1, g.shape[-1])
+    rows = _combined(matrix.T, [lax.index_in_dim(g, i, 2, False) for i in range(m)])
+
+    def columns(row: Array) -> Array:
+        views = [lax.index_in_dim(row, i, 3, False) for i in range(m)]
+        return jnp.stack(_combined(matrix.T, views)).reshape(n, -1, g.shape[-1])
+
+    return [columns(row) for row in rows]
 
 
-def _kernel_to_points(kernel: Array, matrix: np.ndarray) -> Array:
-    """[r, r, C, F] -> [n * n, C, F]; both axes in one matrix product, which is fastest here."""
-    r, n = kernel.shape[0], len(matrix)
-    y = jnp.dot(np.kron(matrix, matrix), kernel.reshape(r * r, -1))
-    return y.reshape(n * n, *kernel.shape[2:])
+def _kernel_to_points(kernel: Array, matrix: np.ndarray) -> list[Array]:
+    """[r, r, C, F] -> n times [n, C, F]; both axes in one matrix product, which is fastest here."""
+    flat = kernel.reshape(-1, math.prod(kernel.shape[2:]))
+    both = [np.kron(row[None], matrix) for row in matrix]
+    return [jnp.dot(one, flat).reshape(-1, *kernel.shape[2:]) for one in both]
 
 
-def _kernel_from_points(y: Array, matrix: np.ndarray) -> Array:
-    """The transpose of `_kernel_to_points`: [n * n, C, F] -> [r, r, C, F]."""
-    n, r = matrix.shape
-    kernel = jnp.dot(np.kron(matrix, matrix).T, y.reshape(n * n, -1))
-    return kernel.reshape(r, r, *y.shape[1:])
+def _kernel_from_points(rows: Sequence[Array], matrix: np.ndarray) -> Array:
+    """The transpose of `_kernel_to_points`: n times [n, C, F] -> [r, r, C, F]."""
+    (n, r), shape = matrix.shape, rows[0].shape[1:]
+    both = [np.kron(row[None], matrix).T for row in matrix]
+    flat = [jnp.dot(one, y.reshape(n, -1)) for one, y in zip(both, rows, strict=True)]
+    return functools.reduce(lax.add, flat).reshape(r, r, *shape)
