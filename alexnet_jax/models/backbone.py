@@ -154,16 +154,30 @@ class Convolution(nn.Module):
         return x, bias.astype(self.dtype)
 
 
-def dense_layer(module: Any, name: str, neurons: int, bias: float | None) -> nn.Dense:
-    return nn.Dense(
-        neurons,
-        use_bias=bias is not None,
-        dtype=module.dtype,
-        param_dtype=module.param_dtype,
-        kernel_init=kernel_initializer(module.spec.kernel_init, name),
-        bias_init=nn.initializers.constant(bias or 0.0),
-        name=name,
-    )
+class Dense(nn.Module):
+    """A dense layer, [..., N] -> [..., neurons]; no bias where that is None."""
+
+    neurons: int
+    kernel_init: str
+    bias: float | None
+    dtype: Any
+    param_dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        init = kernel_initializer(self.kernel_init, str(self.name))
+        kernel = self.param("kernel", init, (x.shape[-1], self.neurons), self.param_dtype)
+        x = kernels.dense(x.astype(self.dtype), kernel)
+        if self.bias is None:
+            return x
+        constant = nn.initializers.constant(self.bias)
+        return x + self.param("bias", constant, (self.neurons,), self.param_dtype).astype(x.dtype)
+
+
+def dense_layer(module: Any, name: str, neurons: int, bias: float | None) -> Dense:
+    """The dense layer of a network that has `spec`, `dtype` and `param_dtype`."""
+    init = module.spec.kernel_init
+    return Dense(neurons, init, bias, module.dtype, module.param_dtype, name=name)
 
 
 def _windowed(module: Any, name: str, neurons: int, bias: float | None) -> Any:

@@ -1,4 +1,4 @@
-"""Convolution and max pooling, in the forms that run best.
+"""Convolution, dense product and max pooling, in the forms that run best.
 
 One place for what a backend does better than its default: every form here gives the values of the
 plain operation, and gradients equal to it up to rounding. Which form runs is settled when a program
@@ -159,6 +159,50 @@ def _space_to_depth(window: Window, x: Array, kernel: Array) -> tuple[Array, Arr
     kernel = jnp.pad(kernel, (more, more, (0, 0), (0, 0)))
     kernel = kernel.reshape(side, s, side, s, channels, -1).swapaxes(1, 2)
     return x, kernel.reshape(side, side, s * s * channels, -1), Window(1, (0, 0))
+
+
+def dense(x: Array, kernel: Array) -> Array:
+    """[..., N] * [N, M] -> [..., M] in the dtype of `x`; the kernel may be wider.
+
+    In half precision, products of half numbers are added up in float32, forward and backward, and
+    the kernel's gradient stays in its own dtype. A CPU has instructions for just that; XLA's
+    default there, results in half precision, converts whole kernels to float32 and back.
+    """
+    if x.dtype in (jnp.bfloat16, jnp.float16):
+        return _half_dense(x, kernel)
+    return lax.dot_general(x, kernel.astype(x.dtype), _over(x.ndim - 1, 0))
+
+
+@jax.custom_vjp
+def _half_dense(x: Array, kernel: Array) -> Array:
+    return _half_dense_forward(x, kernel)[0]
+
+
+def _half_dense_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+    half = kernel.astype(x.dtype)
+    y = _summed_in_float32(x, half, _over(x.ndim - 1, 0))
+    return y.astype(x.dtype), (x, half, jnp.zeros((0,), kernel.dtype))
+
+
+def _half_dense_backward(saved: tuple[Array, Array, Array], g: Array) -> tuple[Array, Array]:
+    x, half, like = saved
+    rows = tuple(range(x.ndim - 1))
+    dx = _summed_in_float32(g, half, _over(x.ndim - 1, 1))
+    dk = _summed_in_float32(x, g, _over(rows, rows))
+    return dx.astype(x.dtype), dk.astype(like.dtype)
+
+
+_half_dense.defvjp(_half_dense_forward, _half_dense_backward)
+
+
+def _over(left: int | tuple[int, ...], right: int | tuple[int, ...]) -> lax.DotDimensionNumbers:
+    """A product's sum over these axes of either side."""
+    axes = [(axis,) if isinstance(axis, int) else axis for axis in (left, right)]
+    return (axes[0], axes[1]), ((), ())
+
+
+def _summed_in_float32(a: Array, b: Array, over: lax.DotDimensionNumbers) -> Array:
+    return lax.dot_general(a, b, over, preferred_element_type=jnp.float32)
 
 
 @jax.custom_vjp

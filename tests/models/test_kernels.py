@@ -1,4 +1,4 @@
-"""Convolution against NumPy, max pooling against XLA's own, to the bit."""
+"""Convolution against NumPy, max pooling against XLA's own, to the bit, dense against PyTorch."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import torch
 from jax import lax
 
 from alexnet_jax.models import kernels
 from alexnet_jax.models.alexnet import AlexNet, convolution_forms
-from alexnet_jax.models.kernels import convolution, max_pool
+from alexnet_jax.models.kernels import convolution, dense, max_pool
 from alexnet_jax.models.spec import spec
 
 RNG = np.random.default_rng(0)
@@ -138,3 +139,50 @@ def test_forms_are_told_layer_by_layer():
     exact = convolution_forms(AlexNet(spec("notes_224"), exact=True), 224, 32)
     assert set(exact.values()) == {"plain"}
     assert convolution_forms(AlexNet(spec("notes_224")), 224, 1)["conv5"] == "plain"
+
+
+# ---- dense ---------------------------------------------------------------------------------------
+
+X, W, G = (RNG.normal(size=s).astype(np.float32) for s in ((32, 300), (300, 70), (32, 70)))
+
+
+def value_and_gradients(x, kernel, g):
+    y, backward = jax.vjp(dense, x, kernel)
+    return y, *backward(g.astype(y.dtype))
+
+
+def test_a_dense_product_is_that_of_each_place():
+    x, g = X.reshape(2, 4, 4, 300), G.reshape(2, 4, 4, 70)
+    y, dx, dk = value_and_gradients(jnp.asarray(x), jnp.asarray(W), jnp.asarray(g))
+    np.testing.assert_allclose(y, x @ W, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(dx, g @ W.T, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(dk, X.T @ G, rtol=1e-4, atol=1e-4)
+
+
+def test_a_dense_product_in_bfloat16_errs_no_more_than_pytorchs():
+    """Beside float64, where PyTorch's is autocast's."""
+    ours = value_and_gradients(jnp.asarray(X, jnp.bfloat16), jnp.asarray(W), jnp.asarray(G))
+    assert [value.dtype for value in ours] == [jnp.bfloat16, jnp.bfloat16, jnp.float32]
+    x = torch.from_numpy(X).bfloat16().requires_grad_()
+    kernel = torch.from_numpy(W.T.copy()).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = torch.nn.functional.linear(x, kernel)
+    y.backward(torch.from_numpy(G).bfloat16())
+    theirs = y.detach().float(), x.grad.float(), kernel.grad.float().T
+    x, kernel, g = (array.astype(np.float64) for array in (X, W, G))
+    for a, b, true in zip(ours, theirs, (x @ kernel, g @ kernel.T, x.T @ g), strict=True):
+        error, of_torch = (np.abs(np.asarray(v, np.float64) - true).max() for v in (a, b.numpy()))
+        assert error <= 1.01 * of_torch  # sums in another order round otherwise
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_a_dense_product_adds_up_in_float32(dtype):
+    """3000 ones: float16 would count them, bfloat16 would stop at 256."""
+    x = jnp.ones((1, 3000), dtype)
+    y, _, dk = value_and_gradients(x, jnp.ones((3000, 2)), jnp.ones((1, 2)))
+    assert y.dtype == dtype and dk.dtype == jnp.float32
+    assert y[0, 0] == jnp.asarray(3000, dtype)
+    _, dx, _ = value_and_gradients(
+        jnp.ones((1, 2), dtype), jnp.ones((2, 3000)), jnp.ones((1, 3000))
+    )
+    assert dx[0, 0] == jnp.asarray(3000, dtype)
