@@ -112,7 +112,8 @@ def differences(name: str, dtype: str, exact: bool = False) -> dict[str, float]:
         return total / weight, (logits, taps)
 
     # The gradient jumps where rounding decides on which side of zero, or of another maximum, one
-    # of a million units falls, in this very program. Images on which both decide alike are compared.
+    # of a million units falls, in this very program. Compared are images on which both programs
+    # decide alike.
     for seed in range(20):
         images = np.random.default_rng(seed).normal(size=(2, 224, 224, 3)).astype(dtype)
         (our_loss, (our_logits, taps)), gradient = objective(params, images)
