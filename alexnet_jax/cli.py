@@ -64,6 +64,7 @@ def EXPECTED() -> tuple[type[Exception], ...]:
     return (
         ValueError,
         OSError,
+        ImportError,  # of a package that only some commands need
         RunLockedError,
         NonFiniteLoss,
         TooManyBadImages,
