@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from alexnet_jax.cache import cache_folder
-from alexnet_jax.config import Config, Multi, Stopping
+from alexnet_jax.config import Config, Multi, Pose, Segmentation, Stopping
 from alexnet_jax.data.augment import Augment
 from alexnet_jax.data.loader import Crop
 from alexnet_jax.data.preprocess import Preprocessing
@@ -131,9 +131,10 @@ def _make_task(config: Config, spec: Spec, classes: Sequence[str]) -> Task:
         )
     precision, smoothing = config.run.precision, config.run.label_smoothing
     if config.task == "segmentation":
+        sides = tuple(range(spec.num_classes))  # a class stays what it is in a mirror image
         how = config.segmentation
-        net = FCN(spec, **_numbers(precision), skips=how.skips, refine=how.refine)
-        return segmentation(net, smoothing, how.class_weights)
+        net = _fcn(how, spec, precision, sides)
+        return segmentation(net, smoothing, how.class_weights, how.jaccard)
     if config.task == "detection":
         return detection(Detector(spec, **_numbers(precision)))
     if config.task == "pose":
@@ -148,14 +149,25 @@ def _pose_net(config: Config, spec: Spec) -> DeepPose | FCN:
         if how.refinements:
             return Cascade(spec, **numbers, refinements=how.refinements, box=how.box)
         return DeepPose(spec, **numbers)
+    return _fcn(how, spec, config.run.precision, MIRRORED_JOINTS, pixels=False)
+
+
+def _fcn(
+    how: Segmentation | Pose,
+    spec: Spec,
+    precision: str,
+    sides: tuple[int, ...],
+    **fields: Any,
+) -> FCN:
+    """The network of `how`; `sides` says which class each one is in a mirror image."""
     return FCN(
         spec,
-        **numbers,
+        **_numbers(precision),
         skips=how.skips,
-        pixels=False,
         refine=how.refine,
         context=how.context,
-        mirrored=MIRRORED_JOINTS if how.mirrored else (),
+        mirrored=sides if how.mirrored else (),
+        **fields,
     )
 
 

@@ -127,12 +127,24 @@ class Segmentation:
     refine: int | None = None
     """Channels in which the skips are joined and mixed by a 3x3 convolution, and which score the
     pixels around each place of the last one; none adds the scores of the skips, as FCN does."""
+    context: bool = False
+    """Whether each place also sees the mean of the deepest map, hence all of the picture; goes with
+    refine."""
+    mirrored: bool = False
+    """Whether scores are, outside of training, the mean of the picture's and its mirror image's,
+    which takes twice as long; not where several tasks share a backbone."""
     class_weights: tuple[float, ...] = ()
     """How much a pixel of each class counts in the loss, in the order of the classes; by default
     all alike."""
+    jaccard: float = 0.0
+    """Strength of a second loss, 1 - the intersection over union of each class that an image has,
+    by probabilities: what is thin or small then counts as much as what is large."""
 
     def __post_init__(self) -> None:
         _require(self, "refine", self.refine is None or self.refine >= 1, "at least 1")
+        fits = not self.context or self.refine is not None
+        _require(self, "context", fits, "false without segmentation.refine")
+        _require(self, "jaccard", 0 <= self.jaccard < math.inf, "at least 0")
 
 
 @dataclass(frozen=True)
@@ -313,6 +325,9 @@ class Config:
         _require(self, "batch_size", self.batch_size >= 1, "at least 1")
         _require(self, "learning_rate", 0 <= rate < math.inf, "at least 0")
         _require(self, "patience", patience is None or patience >= 1, "at least 1, or None")
+        parts = self.run.accumulate
+        fits = self.batch_size % parts == 0
+        _require(self, "batch_size", fits, f"a multiple of run.accumulate, {parts}")
 
 
 # What a resumed run may be given otherwise than it began with.

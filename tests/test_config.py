@@ -145,6 +145,8 @@ def test_a_rule_that_cannot_be_read_is_shown(rule, said):
         ("pose.refinements", (-1, 1)),  # none behind heat maps
         ("pose.box", (0.0, float("inf"))),
         ("pose.context", (True,)),  # not without pose.refine
+        ("segmentation.context", (True,)),
+        ("segmentation.jaccard", (-0.5, float("inf"))),
     ],
 )
 def test_a_value_out_of_range_is_refused_by_name(name, values):
@@ -154,6 +156,14 @@ def test_a_value_out_of_range_is_refused_by_name(name, values):
         assert str(value) in str(refusal.value)
         if name not in ("schedule.name", "run.evaluate_every"):  # told as schedule and duration
             assert name.rpartition(".")[2] in str(refusal.value)
+
+
+def test_a_batch_that_does_not_fall_into_equal_parts_is_refused():
+    with pytest.raises(
+        ValueError, match=r"batch_size is 32; expected a multiple of run.accum.*, 5"
+    ):
+        changed(Config(), {"run.accumulate": 5})
+    assert changed(Config(), {"run.accumulate": 4}).batch_size == 32
 
 
 def test_a_monitor_and_the_wrong_direction_are_refused():
@@ -174,6 +184,18 @@ def test_a_task_stops_on_its_own_metric_where_nothing_else_is_asked_for():
     assert assemble.with_monitor(config, task) == config
     with pytest.raises(ValueError, match="there are classification, segmentation, detection, pose"):
         assemble.make_task(Config(task="depth"), assemble.make_spec(Config(), 3))
+
+
+def test_segmentations_options_reach_its_network():
+    """In a mirror image a class is what it is; joints change sides."""
+    config = recipe("street-segmentation")
+    changes = {"context": True, "mirrored": True, "jaccard": 0.5, "refine": 8}
+    config = changed(config, {f"segmentation.{name}": value for name, value in changes.items()})
+    task = assemble.make_task(config, assemble.make_spec(config, 7))
+    assert task.net.mirrored == (0, 1, 2, 3, 4, 5, 6)
+    assert (task.net.context, task.net.refine, task.jaccard) == (True, 8, 0.5)
+    plain = changed(config, {"segmentation.mirrored": False})
+    assert not assemble.make_task(plain, assemble.make_spec(config, 7)).net.mirrored
 
 
 def test_labels_are_smoothed_where_there_are_some_and_else_it_is_refused():

@@ -39,6 +39,9 @@ from alexnet_jax.tasks.ranking import best_and_worst
 class Segmentation(OnNet):
     """One class per pixel. `label_smoothing` spreads that share of it over all classes;
     `class_weights` are how much a pixel of each counts in the loss, all alike where there are none.
+    `jaccard` is the strength of a second term: 1 - the intersection over union, by probabilities,
+    of each class with its true pixels, the mean over the classes that each image has (Rahman and
+    Wang 2016, "Optimizing intersection-over-union in deep neural networks for image segmentation").
 
     The batch holds `image` [B, H, W, 3] and `segmentation` uint8 [B, H, W], 255 for pixels that do
     not count. Outputs are logits, float32 [B, H, W, K]. A label from K to 254 makes the loss NaN.
@@ -47,6 +50,7 @@ class Segmentation(OnNet):
     net: FCN
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] = ()
+    jaccard: float = 0.0
 
     name: ClassVar[str] = "segmentation"
     annotations: ClassVar[tuple[str, ...]] = ("segmentation",)
@@ -81,7 +85,11 @@ class Segmentation(OnNet):
         return source.pixel_classes
 
     def weights(self, batch: Batch) -> dict[str, Array]:
-        return {"loss": self.pixels(labels(batch)).sum()}
+        label = labels(batch)
+        weights = {"loss": self.pixels(label).sum()}
+        if self.jaccard:
+            weights["jaccard"] = self.one_hot(label).any(axis=1).sum().astype(jnp.float32)
+        return weights
 
     def pixels(self, label: Array) -> Array:
         """How much each pixel counts, float32 [B, H, W]; void does not."""
@@ -100,18 +108,34 @@ class Segmentation(OnNet):
             loss = (1 - self.label_smoothing) * loss + self.label_smoothing * uniform
         weight = self.pixels(label)
         total = jnp.where(counted, loss * weight, 0.0).sum()
-        return {"loss": (total, weight.sum())}
+        terms = {"loss": (total, weight.sum())}
+        if self.jaccard:
+            terms["jaccard"] = self.missed(jax.nn.softmax(outputs), label)
+        return terms
+
+    def missed(self, share: Array, label: Array) -> tuple[Array, Array]:
+        """(sum, count) of 1 - IoU over the classes of each image; `share` float32 [B, H, W, K] are
+        probabilities."""
+        wanted = self.one_hot(label).astype(jnp.float32)
+        share = jnp.where((label != VOID)[..., None], share, 0.0).reshape(wanted.shape)
+        both = (share * wanted).sum(axis=1)
+        either = (share + wanted).sum(axis=1) - both
+        there = wanted.any(axis=1)
+        lost = jnp.where(there, 1 - both / jnp.where(there, either, 1.0), 0.0)
+        return self.jaccard * lost.sum(), there.sum().astype(jnp.float32)
 
     def sums(self, outputs: Array, batch: Batch) -> Sums:
         """`confusion`: (int32 [K, K], true by predicted; number of pixels that count)."""
-        classes = self.net.spec.num_classes
         label = labels(batch)
-        size = outputs.shape[0], -1, classes
-        true = jax.nn.one_hot(label, classes).reshape(size)  # zeros for void
-        said = jax.nn.one_hot(outputs.argmax(axis=-1), classes).reshape(size)
+        true, said = self.one_hot(label), self.one_hot(outputs.argmax(axis=-1))
         # Whole numbers below 2**24 within an image, which float32 holds exactly.
         each = jnp.einsum("bpt,bps->bts", true, said, precision="highest")
         return {"confusion": (each.astype(jnp.int32).sum(axis=0), (label != VOID).sum())}
+
+    def one_hot(self, label: Array) -> Array:
+        """float32 [B, H * W, K] of labels [B, H, W]; zeros for void."""
+        classes = self.net.spec.num_classes
+        return jax.nn.one_hot(label, classes).reshape(label.shape[0], -1, classes)
 
     def decode(self, outputs: Array) -> dict[str, Array]:
         """`mask` uint8 [B, H, W]."""
@@ -173,10 +197,13 @@ class Segmentation(OnNet):
 
 
 def segmentation(
-    net: FCN, label_smoothing: float = 0.0, class_weights: tuple[float, ...] = ()
+    net: FCN,
+    label_smoothing: float = 0.0,
+    class_weights: tuple[float, ...] = (),
+    jaccard: float = 0.0,
 ) -> Segmentation:
     """The segmentation task on a fully convolutional network."""
-    return Segmentation(net, label_smoothing, class_weights)
+    return Segmentation(net, label_smoothing, class_weights, jaccard)
 
 
 def labels(batch: Batch) -> Array:

@@ -95,6 +95,39 @@ def test_loss_is_torchs_over_the_pixels_that_count(state, smoothing, weights):
         assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_the_jaccard_term_is_what_each_class_of_each_image_lacks_of_its_overlap(state):
+    task = segmentation(TASK.net, jaccard=0.5)
+    terms, _, _ = task.losses(state.params, {}, BATCH, Context(train=True, frozen=("fc3",)))
+    logits = logits_of(state).astype(np.float64)
+    share = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
+    lost = []
+    for i in np.flatnonzero(VALID):
+        counted = MASKS[i] != VOID
+        for k in np.unique(MASKS[i][counted]):
+            wanted = (MASKS[i] == k)[counted]
+            both = share[i][counted][wanted, k].sum()
+            lost.append(1 - both / (share[i][counted][:, k].sum() + wanted.sum() - both))
+    total, count = terms["jaccard"]
+    assert count == task.weights(BATCH)["jaccard"] == len(lost)
+    assert float(total) == pytest.approx(0.5 * np.sum(lost), rel=1e-5)
+    assert "jaccard" not in TASK.weights(BATCH)
+
+
+def test_the_jaccard_term_asks_for_no_class_that_an_image_lacks():
+    """Nor is it ever not a number: of an image of void alone, it has no gradient."""
+    task = segmentation(TASK.net, jaccard=1.0)
+    masks = np.full_like(MASKS, 1)
+    masks[:4] = VOID
+    batch = {"image": IMAGES, "segmentation": masks}
+    assert task.weights(batch)["jaccard"] == 4  # one class in each of four images
+
+    def total(logits):
+        return task.terms(logits, batch, True)["jaccard"][0]
+
+    gradient = jax.grad(total)(jnp.zeros((*masks.shape, CLASSES)))
+    assert np.all(gradient[:4] == 0) and np.all(gradient[4:, ..., 1] < 0)
+
+
 def test_void_pixels_and_rows_that_do_not_count_change_nothing(state):
     other = {
         "image": np.where(VALID[:, None, None, None], IMAGES, np.nan),
@@ -218,11 +251,13 @@ def test_the_palette_is_pascal_vocs():
     assert palette()[15].tolist() == [192, 128, 128] and palette()[255].tolist() == [224, 224, 192]
 
 
-def test_one_device_or_many_take_the_same_step():
+@pytest.mark.parametrize("jaccard", [0.0, 0.5])
+def test_one_device_or_many_take_the_same_step(jaccard):
     """The per-device form, whose shards hold unequal numbers of pixels that count, some none."""
+    task = segmentation(TASK.net, jaccard=jaccard)
     tx = optimizer("sgd", learning_rate=0.1, momentum=0.9, l2=1e-3)
-    start = init_state(seed=0, task=TASK, tx=tx, image_shape=(SIZE, SIZE, 3))
-    step = partial(train_step, task=TASK, tx=tx)
+    start = init_state(seed=0, task=task, tx=tx, image_shape=(SIZE, SIZE, 3))
+    step = partial(train_step, task=task, tx=tx)
     many, one = parallel.vmap_step(step, 8), jax.jit(step)
     a = b = start
     for _ in range(2):
