@@ -170,7 +170,10 @@ def dense(x: Array, kernel: Array) -> Array:
     """
     if x.dtype in (jnp.bfloat16, jnp.float16):
         return _half_dense(x, kernel)
-    return lax.dot_general(x, kernel.astype(x.dtype), _over(x.ndim - 1, 0))
+    return jnp.tensordot(x, kernel.astype(x.dtype), 1)
+
+
+_added_in_float32 = partial(jnp.tensordot, preferred_element_type=jnp.float32)
 
 
 @jax.custom_vjp
@@ -180,29 +183,19 @@ def _half_dense(x: Array, kernel: Array) -> Array:
 
 def _half_dense_forward(x: Array, kernel: Array) -> tuple[Array, tuple[Array, Array, Array]]:
     half = kernel.astype(x.dtype)
-    y = _summed_in_float32(x, half, _over(x.ndim - 1, 0))
-    return y.astype(x.dtype), (x, half, jnp.zeros((0,), kernel.dtype))
+    like = jnp.zeros(0, kernel.dtype)  # for the backward pass
+    return _added_in_float32(x, half, 1).astype(x.dtype), (x, half, like)
 
 
 def _half_dense_backward(saved: tuple[Array, Array, Array], g: Array) -> tuple[Array, Array]:
     x, half, like = saved
-    rows = tuple(range(x.ndim - 1))
-    dx = _summed_in_float32(g, half, _over(x.ndim - 1, 1))
-    dk = _summed_in_float32(x, g, _over(rows, rows))
+    places = tuple(range(x.ndim - 1))
+    dx = _added_in_float32(g, half, (-1, 1))
+    dk = _added_in_float32(x, g, (places, places))
     return dx.astype(x.dtype), dk.astype(like.dtype)
 
 
 _half_dense.defvjp(_half_dense_forward, _half_dense_backward)
-
-
-def _over(left: int | tuple[int, ...], right: int | tuple[int, ...]) -> lax.DotDimensionNumbers:
-    """A product's sum over these axes of either side."""
-    axes = [(axis,) if isinstance(axis, int) else axis for axis in (left, right)]
-    return (axes[0], axes[1]), ((), ())
-
-
-def _summed_in_float32(a: Array, b: Array, over: lax.DotDimensionNumbers) -> Array:
-    return lax.dot_general(a, b, over, preferred_element_type=jnp.float32)
 
 
 @jax.custom_vjp
