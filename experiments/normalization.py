@@ -54,9 +54,9 @@ class Options(Sweeping):
     updates: int = 300
     """At most; fewer where this machine would need longer than `minutes`."""
     learning_rate: float = 0.01
-    """At which they are compared, from `seeds` initializations; one of `rates`."""
+    """At which they are compared; one of `rates`."""
     rates: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
-    """The ladder, from one initialization."""
+    """The ladder."""
     normalizations: tuple[str, ...] = NORMALIZATIONS
     out: str = "runs/experiments/normalization"
 
@@ -80,7 +80,7 @@ def main(options: Options) -> None:
         {"normalization": kind.name, "position": kind.position, "rate": rate, "seed": seed}
         for kind in kinds(options)
         for rate in sorted(options.rates)
-        for seed in range(options.seeds if rate == options.learning_rate else 1)
+        for seed in range(options.seeds)
     ]
     free = ("rates", "normalizations")
     how: dict[str, Any] = {"splits": ("validation",), "evaluations": 6, "free": free}
@@ -118,11 +118,12 @@ def found(rows: Sequence[Row], kind: Kind, rate: float) -> dict[int, float]:
 
 
 def largest(options: Options, rows: Sequence[Row], kind: Kind, chance: Chance) -> float | None:
-    """The largest rate at which it has learned on seed 0, and at all smaller ones that were tried
-    down to the first at which it did: it is finite, and above chance."""
+    """The largest rate at which it has learned from every initialization, and at all smaller ones
+    that were tried down to the first at which it did: it is finite, and above chance."""
     top = None
     for rate in sorted(options.rates):
-        if found(rows, kind, rate).get(0, -math.inf) > chance.limit:
+        shares = found(rows, kind, rate).values()
+        if sum(share > chance.limit for share in shares) == options.seeds:
             top = rate
         elif top is not None:
             break
@@ -141,7 +142,8 @@ def page(options: Options, rows: list[Row], updates: int, chance: Chance) -> tup
         against = paired(at, found(rows, none, common)) if kind != none else ""
         limit = f"{top:g}" if top else "no rate"
         lines.append([kind.told(), survivors(at, options.seeds), against, limit])
-        ladder.append([kind.told(), *(cell(rows, kind, rate) for rate in sorted(options.rates))])
+        at_rates = (found(rows, kind, rate) for rate in sorted(options.rates))
+        ladder.append([kind.told(), *(survivors(at, options.seeds) for at in at_rates)])
     positions = [
         [
             name.replace("_", " "),
@@ -153,7 +155,7 @@ def page(options: Options, rows: list[Row], updates: int, chance: Chance) -> tup
     sections = [
         f"Right answers in validation at a rate of {common:g}, mean and range of {options.seeds} "
         "initializations (nothing is chosen by looking at it); pairs of equal initialization and "
-        "order of images against none; and the rate of the ladder up to which the first "
+        "order of images against none; and the rate of the ladder up to which every "
         "initialization learns:",
         markdown_table(["normalization", "right answers", "against none", "learns up to"], lines),
     ]
@@ -163,8 +165,8 @@ def page(options: Options, rows: list[Row], updates: int, chance: Chance) -> tup
             markdown_table(["normalization", "right answers before"], positions),
         ]
     sections += [
-        "The ladder: right answers on the first initialization. Where it diverged, the update at "
-        "which loss or gradient were not finite any more:",
+        "The ladder: right answers, mean and range of those that did not diverge, that is, whose "
+        "loss and gradient stayed finite:",
         markdown_table(["normalization", *(f"{rate:g}" for rate in sorted(options.rates))], ladder),
         f"A network learns where it ends finite with more than {100 * chance.limit:.1f} % right: "
         f"two standard errors of {chance.count} images above the {100 * chance.share:.1f} % of "
@@ -173,19 +175,6 @@ def page(options: Options, rows: list[Row], updates: int, chance: Chance) -> tup
         "20 updates. Every convolution is normalized.",
     ]
     return title, answer(options, rows, chance), figure(options, rows, chance), sections
-
-
-def cell(rows: Sequence[Row], kind: Kind, rate: float) -> str:
-    """Of the ladder."""
-    share = found(rows, kind, rate).get(0)
-    if share is not None:
-        return f"{100 * share:.1f} %"
-    named = chosen(rows, normalization=kind.name, position=kind.position, rate=rate, seed=0)
-    if not named:
-        return ""
-    # Training may end finite where what it has made of the network is not.
-    step = named[0]["diverged_at"]
-    return "diverged in the end" if step is None else f"diverged at {step}"
 
 
 def answer(options: Options, rows: list[Row], chance: Chance) -> str:
@@ -217,7 +206,8 @@ def answer(options: Options, rows: list[Row], chance: Chance) -> str:
         for limit in ranked
     ]
     at += [f"none for {listed(groups[None])}"] if None in groups else []
-    return f"{sentence} The largest rate before learning fails is (n = 1) {'; '.join(at)}."
+    starts = f"all {options.seeds} starts" if options.seeds > 1 else "the one start"
+    return f"{sentence} The largest rate at which {starts} learn is {'; '.join(at)}."
 
 
 def listed(names: Sequence[str]) -> str:
@@ -230,18 +220,20 @@ def figure(options: Options, rows: list[Row], chance: Chance) -> Figure:
     every, rates, common = kinds(options), sorted(options.rates), options.learning_rate
     figure = Figure(figsize=(13, 0.55 * len(every) + 1.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1), sharey=True)
-    grid = [[100 * found(rows, kind, r).get(0, math.nan) for r in rates] for kind in every]
+    shares = [[list(found(rows, kind, rate).values()) for rate in rates] for kind in every]
+    grid = [[100 * np.mean(at) if at else math.nan for at in line] for line in shares]
     top = np.nanmax([100 * chance.limit, *np.ravel(grid)])
     left.imshow(grid, cmap="Blues", vmin=100 * chance.share, vmax=top, aspect="auto")
     for y, kind in enumerate(every):
-        for x, rate in enumerate(rates):
-            share = found(rows, kind, rate).get(0)
-            if share is None:
+        for x, (at, mean) in enumerate(zip(shares[y], grid[y], strict=True)):
+            if not at:
                 left.text(x, y, "diverged", ha="center", va="center", color="#c0392b", fontsize=11)
                 continue
-            dark = 100 * share > (100 * chance.share + top) / 2
-            colour = "white" if dark else "#333333" if share > chance.limit else "#a0a7b1"
-            left.text(x, y, f"{100 * share:.0f} %", ha="center", va="center", color=colour, size=13)
+            dark = mean > (100 * chance.share + top) / 2
+            colour = "white" if dark else "#333333" if mean > 100 * chance.limit else "#a0a7b1"
+            lost = f"\n{options.seeds - len(at)} diverged" if len(at) < options.seeds else ""
+            how = {"ha": "center", "va": "center", "color": colour}
+            left.text(x, y, f"{mean:.0f} %{lost}", size=9 if lost else 13, **how)
         at = 100 * np.array(list(found(rows, kind, common).values()))
         colour = COLOURS[kind.name]
         right.plot(at, [y] * len(at), "o", color=colour, alpha=0.45, ms=8)
