@@ -116,7 +116,7 @@ class Segmentation(OnNet):
     def missed(self, share: Array, label: Array) -> tuple[Array, Array]:
         """(sum, count) of 1 - IoU over the classes of each image; `share` float32 [B, H, W, K] are
         probabilities."""
-        wanted = self.one_hot(label).astype(jnp.float32)
+        wanted = self.one_hot(label)
         share = jnp.where((label != VOID)[..., None], share, 0.0).reshape(wanted.shape)
         both = (share * wanted).sum(axis=1)
         either = (share + wanted).sum(axis=1) - both
@@ -135,7 +135,8 @@ class Segmentation(OnNet):
     def one_hot(self, label: Array) -> Array:
         """float32 [B, H * W, K] of labels [B, H, W]; zeros for void."""
         classes = self.net.spec.num_classes
-        return jax.nn.one_hot(label, classes).reshape(label.shape[0], -1, classes)
+        found = jax.nn.one_hot(label, classes, dtype=jnp.float32)
+        return found.reshape(label.shape[0], -1, classes)
 
     def decode(self, outputs: Array) -> dict[str, Array]:
         """`mask` uint8 [B, H, W]."""
