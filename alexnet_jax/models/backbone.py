@@ -147,11 +147,7 @@ class Convolution(nn.Module):
             groups=conv.groups,
             exact=self.exact,
         )
-        if self.bias is None:
-            return x, None
-        constant = nn.initializers.constant(self.bias)
-        bias = self.param("bias", constant, (conv.features,), self.param_dtype)
-        return x, bias.astype(self.dtype)
+        return x, _bias_of(self, conv.features)
 
 
 class Dense(nn.Module):
@@ -168,10 +164,16 @@ class Dense(nn.Module):
         init = kernel_initializer(self.kernel_init, str(self.name))
         kernel = self.param("kernel", init, (x.shape[-1], self.neurons), self.param_dtype)
         x = kernels.dense(x.astype(self.dtype), kernel)
-        if self.bias is None:
-            return x
-        constant = nn.initializers.constant(self.bias)
-        return x + self.param("bias", constant, (self.neurons,), self.param_dtype).astype(x.dtype)
+        bias = _bias_of(self, self.neurons)
+        return x if bias is None else x + bias
+
+
+def _bias_of(layer: Convolution | Dense, count: int) -> Array | None:
+    """The bias [count] of a layer, a parameter of it; None where it has none."""
+    if layer.bias is None:
+        return None
+    constant = nn.initializers.constant(layer.bias)
+    return layer.param("bias", constant, (count,), layer.param_dtype).astype(layer.dtype)
 
 
 def dense_layer(module: Any, name: str, neurons: int, bias: float | None) -> Dense:
