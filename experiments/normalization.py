@@ -165,8 +165,8 @@ def page(options: Options, rows: list[Row], updates: int, chance: Chance) -> tup
             markdown_table(["normalization", "right answers before"], positions),
         ]
     sections += [
-        "The ladder: right answers, mean and range of those that did not diverge, that is, whose "
-        "loss and gradient stayed finite:",
+        "The ladder: right answers, mean and range of those that did not diverge: loss and "
+        "gradient stayed finite in training, and so is the loss in validation:",
         markdown_table(["normalization", *(f"{rate:g}" for rate in sorted(options.rates))], ladder),
         f"A network learns where it ends finite with more than {100 * chance.limit:.1f} % right: "
         f"two standard errors of {chance.count} images above the {100 * chance.share:.1f} % of "
