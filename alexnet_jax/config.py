@@ -206,6 +206,8 @@ class OnPlateau:
     def __post_init__(self) -> None:
         _require(self, "factor", self.factor is None or 0 < self.factor < 1, "above 0 and below 1")
         _require(self, "patience", self.patience >= 1, "at least 1")
+        fits = self.factor is not None or self.patience == OnPlateau.patience
+        _require(self, "patience", fits, "a plateau.factor beside it")
 
 
 @dataclass(frozen=True)

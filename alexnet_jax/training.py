@@ -6,9 +6,8 @@ signals and the screen.
 
 from __future__ import annotations
 
-import collections
-import dataclasses
 import itertools
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,41 +16,27 @@ from importlib.util import find_spec
 
 import jax
 
-from alexnet_jax.average_precision import coco_tools
+from alexnet_jax.begin import begin, prepare
 from alexnet_jax.config import Config
-from alexnet_jax.data.loader import Reader, evaluation_batches, refuse_bad
-from alexnet_jax.meta import check_same, forms, make_meta
-from alexnet_jax.optim.schedules import Plateau
+from alexnet_jax.data.loader import Reader
+from alexnet_jax.meta import make_meta
 from alexnet_jax.parts import (
     Parts,
     evaluate_split,
     evaluates_at,
-    evaluation_size,
     frozen_up_to,
     make_parts,
     make_update,
     score_split,
     stage_for,
     train_batches,
-    validation_metrics,
 )
-from alexnet_jax.report.against import read_run
-from alexnet_jax.settings import to_json
-from alexnet_jax.train import early_stopping
-from alexnet_jax.train.checkpoint import Checkpoints, read_meta, steps_in
-from alexnet_jax.train.early_stopping import Reason, Stopper
-from alexnet_jax.train.environment import environment
-from alexnet_jax.train.evaluate import sums_from_json
-from alexnet_jax.train.loop import (
-    INTERRUPTED,
-    NonFiniteLoss,
-    Position,
-    fit,
-)
+from alexnet_jax.train.checkpoint import Checkpoints, steps_in
+from alexnet_jax.train.early_stopping import Reason
+from alexnet_jax.train.loop import INTERRUPTED, NonFiniteLoss, Position, fit
 from alexnet_jax.train.progress import Progress
 from alexnet_jax.train.run import RunFolder, interruptible
 from alexnet_jax.train.state import TrainState
-from alexnet_jax.transfer.initial import given, initial_state
 from alexnet_jax.watch import Watch
 
 
@@ -65,23 +50,21 @@ def train(config: Config, command: str) -> str:
     `command` is what the user typed, to be told how to go on. An unfinished run in the run folder
     is gone on with, bit for bit; of a finished one only the report is drawn anew.
 
-    Raises ValueError for settings that differ from those the run began with, RunLockedError where
-    another process has the folder, NonFiniteLoss, TooManyBadImages; BadImage for one of validation
-    or test, ImportError for a package that is missing, FileNotFoundError where `transfer.against`
-    is no run.
+    Raises what `prepare` does; ValueError for settings that differ from those the run began with,
+    RunLockedError where another process has the folder, NonFiniteLoss, TooManyBadImages.
     """
     if find_spec("matplotlib") is None:
         import_module("alexnet_jax.report.plots")  # it says now what the report will need
     parts = make_parts(config)
     config = parts.config
-    _check_ready(parts)  # what cannot begin leaves no folder behind
+    first = prepare(parts)
     folder = RunFolder(config.run_dir)
     with folder.lock(), interruptible() as interrupt:
         if config.fresh:
             folder.clear()
         try:
             with Checkpoints(folder.path / "checkpoints", keep=config.run.keep) as checkpoints:
-                at = _begin(parts, folder, checkpoints, command)
+                at = begin(parts, folder, checkpoints, first, command)
                 at, reason = _fit(parts, folder, checkpoints, at, lambda: interrupt.requested)
         except NonFiniteLoss as error:  # here, where all that was saved is written
             raise NonFiniteLoss(_advice(str(error), folder)) from None
@@ -90,78 +73,14 @@ def train(config: Config, command: str) -> str:
             return reason
         if reason == Reason.NON_FINITE and at.stopper.best_step is None:
             what = f"{config.stopping.monitor} is not finite at step {at.step}"
+            if math.isfinite(folder.read()[-1]["validation/loss"]):
+                what += ", but the loss is: does validation show what is judged?"
+                raise NonFiniteLoss(what)
             raise NonFiniteLoss(_advice(what, folder))
         from alexnet_jax.finish import finish  # here: drawing takes half a second to import
 
         finish(parts, folder, at, reason, command)
         return reason
-
-
-def _check_ready(parts: Parts) -> None:
-    """Raise now what would otherwise end the run after an epoch, or after hours."""
-    if parts.task.scores:
-        coco_tools()
-    _check_monitor(parts)
-    for name, reader in parts.readers.items():
-        if name != "train":
-            refuse_bad(reader)  # known of a split in memory; of others see `_check_test`
-    if parts.config.transfer.against is not None:
-        read_run(parts.config.transfer.against)
-
-
-def _begin(parts: Parts, folder: RunFolder, checkpoints: Checkpoints, command: str) -> Position:
-    """The position to train from: that of the newest sound checkpoint, or the very start."""
-    config = parts.config
-    stopper = Stopper(
-        mode=config.stopping.mode,
-        patience=config.patience,
-        min_delta=config.stopping.min_delta,
-        threshold=config.stopping.threshold,
-        check_finite=config.stopping.check_finite,
-    )
-    if checkpoints.steps():
-
-        def target(step: int) -> TrainState:
-            """Before arrays are compared: other settings may make others, and tell it better."""
-            check_same(config, parts.source, read_meta(checkpoints.folder, step), folder)
-            return stage_for(parts, step).target
-
-        state, meta = checkpoints.restore(target)
-        folder.rewind(int(state.step))
-        stopper = dataclasses.replace(
-            early_stopping.from_json(meta["stopper"]), patience=config.patience
-        )
-        plateau = Plateau(**meta["plateau"]) if meta["plateau"] else None
-        running = sums_from_json(meta["running"])
-        parts.readers["train"].bad.update(meta["bad_images"])
-        folder.say(f"Going on from step {int(state.step)} of {folder.path}")
-        if meta.get("forms") != forms(parts):
-            folder.say(_OTHER_FORMS)
-        return Position(state, int(state.step), stopper, plateau, running)
-
-    folder.rewind(-1)
-    folder.write_json("config.json", to_json(config))
-    folder.write_json("environment.json", environment() | {"command": command})
-    counts = ", ".join(f"{split} {len(reader)}" for split, reader in parts.readers.items())
-    folder.say(f"{parts.task.net.spec.name} on {parts.source.name}: {counts}")
-    for note in parts.source.notes:
-        folder.say(f"note: {note}")
-    _check_test(parts)
-    state = parts.create()
-    if config.init is not None:
-        source = given(config.init)
-        keep, classes = config.transfer.keep, parts.classes
-        state, said = initial_state(source, state, keep, parts.preprocessing, classes)
-        folder.say(said)
-        folder.write_json("init.json", {**source.about, "said": said})
-    plateau = None
-    if config.plateau.factor is not None:
-        plateau = Plateau(
-            factor=config.plateau.factor,
-            patience=config.plateau.patience,
-            mode=config.stopping.mode,
-        )
-    return Position(state, 0, stopper, plateau)
 
 
 def _fit(
@@ -253,26 +172,6 @@ def check_bad_images(reader: Reader, limit: float) -> None:
         )
 
 
-def _check_test(parts: Parts) -> None:
-    """Read the test split once where it is not in memory, whose images are known already.
-
-    Raises BadImage where one is unreadable: what shows only when a run is over cannot be mended
-    without being other data than the run's.
-    """
-    reader = parts.readers.get("test")
-    if reader is not None and not reader.in_memory:
-        batches = evaluation_batches(reader, batch_size=evaluation_size(parts))
-        collections.deque(batches, maxlen=0)
-
-
-def _check_monitor(parts: Parts) -> None:
-    monitor, own = parts.config.stopping.monitor, f"validation/{parts.task.monitor[0]}"
-    if monitor.startswith("train/") or monitor in (own, "validation/loss"):
-        return  # without tracing the evaluation, which every start would wait for
-    if monitor not in (known := validation_metrics(parts)):
-        raise ValueError(f"no metric is called {monitor!r}; there are {', '.join(known)}")
-
-
 def _line(row: dict[str, float], metric: str, rate: float) -> str:
     def told(part: str) -> str:
         """A score is of validation alone."""
@@ -290,9 +189,3 @@ def _advice(what: str, folder: RunFolder) -> str:
         f"{what}; {last}, in {folder.path}. "
         "Try a lower --learning-rate, a warm-up (--schedule.warmup) or --optimizer.clip."
     )
-
-
-_OTHER_FORMS = (
-    "Convolutions take other forms here than where the run began (backend, number of devices or "
-    "version): results agree up to rounding, not to the bit."
-)

@@ -127,7 +127,7 @@ def test_a_rule_that_cannot_be_read_is_shown(rule, said):
         ("stopping.mode", ("up",)),
         ("stopping.min_delta", (-0.1, float("nan"))),
         ("plateau.factor", (0.0, 1.0, 2.0)),
-        ("plateau.patience", (0,)),
+        ("plateau.patience", (0, 7)),  # not without plateau.factor
         ("input.size", (0,)),
         ("input.canvas", (-1,)),
         ("input.examples", (0,)),

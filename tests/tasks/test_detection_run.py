@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -73,6 +74,29 @@ def test_what_judges_it_is_missed_before_anything_is_trained(told, monkeypatch):
     assert status == 1
     assert "computed by pycocotools: pip install 'alexnet_jax[detection]'" in text
     assert not Path("lacking").exists()
+
+
+def test_a_beginning_that_cannot_be_loaded_leaves_no_folder_and_deletes_no_run(finished, told):
+    for run, fresh in (("missing", ""), (str(finished[0]), "--fresh")):
+        status, text = told(
+            f"{OPTIONS} --epochs 30 --run-dir {run} --init nowhere/weights.npz {fresh}"
+        )
+        assert status == 1 and "nowhere/weights.npz" in text
+    assert not Path("missing").exists()
+    assert (finished[0] / "checkpoints").is_dir() and (finished[0] / "metrics.csv").exists()
+
+
+def test_a_validation_without_objects_is_told_as_such(finished, told):
+    shutil.copytree("pictures", "empty")
+    for name in (Path("empty") / "ImageSets/Main/val.txt").read_text().split():
+        path = Path("empty/Annotations") / f"{name}.xml"
+        path.write_text(re.sub("<object>.*</object>", "", path.read_text()))
+    options = OPTIONS.replace("--data pictures", "--data empty").replace("15 epochs", "2 epochs")
+    status, text = told(f"{options} --epochs 2 --run-dir objectless")
+    assert status == 1
+    said = text.splitlines()[-1]
+    assert "validation/ap50 is not finite at step 4, but the loss is" in said
+    assert "does validation show what is judged?" in said
 
 
 def test_it_begins_with_a_classifiers_convolutions_and_says_so(finished):
