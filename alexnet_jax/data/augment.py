@@ -59,7 +59,8 @@ class Augment:
     """Alpha of mixup's Beta distribution (Zhang et al. 2017); 0 is off. One lambda an example."""
     cutmix: float = 0.0
     """Alpha of cutmix's Beta distribution (Yun et al. 2019); 0 is off. One rectangle an example.
-    With mixup also on, each example takes one of the two, with even chances."""
+    With mixup also on, each example takes one of the two, with even chances. In segmentation each
+    pixel's class goes with it (French et al. 2020)."""
     num_classes: int | None = None
     """Number of classes, needed by mixup and cutmix, whose labels are distributions."""
 
@@ -113,9 +114,10 @@ def augment(
     """Change a training batch at random and normalise it; pure, jittable, shapes fixed.
 
     `image` uint8 or float [B, H, W, 3] of 0..255 becomes float32 [B, size, size, 3]; boxes,
-    segmentation and joints move with the pixels (`window.move`); with mixup or cutmix `target`
-    float32 [B, K] is added from `label`. Every other entry is passed on. Order: window, mirror,
-    brightness, contrast, saturation, colour noise, normalisation, erasing, mixing.
+    segmentation and joints move with the pixels (`window.move`), segmentation also by cutmix; with
+    mixup or cutmix `target` float32 [B, K] is added from `label`. Every other entry is passed on.
+    Order: window, mirror, brightness, contrast, saturation, colour noise, normalisation, erasing,
+    mixing.
 
     Raises ValueError where images do not cover the network's input, and where erasing or mixing is
     asked for annotations that it cannot move.
@@ -140,9 +142,8 @@ def augment(
     images = normalize(_recolour(keys, images.astype(jnp.float32), settings), preprocessing)
     if settings.erase:
         images = mix.erase(keys(Stream.ERASE), images, settings.erase)
-    if settings.mixes:
-        images, moved["target"] = _mix(keys, images, batch, settings)
-    return moved | {"image": images}
+    moved["image"] = images
+    return moved | _mix(keys, moved, settings) if settings.mixes else moved
 
 
 def _draw_window(
@@ -203,11 +204,9 @@ def _recolour(keys: Keys, images: jax.Array, settings: Augment) -> jax.Array:
     return images
 
 
-def _mix(
-    keys: Keys, images: jax.Array, batch: Mapping[str, Any], settings: Augment
-) -> tuple[jax.Array, jax.Array]:
-    if settings.num_classes is None:
-        raise ValueError("mixup and cutmix mix labels: set num_classes")
+def _mix(keys: Keys, batch: Mapping[str, jax.Array], settings: Augment) -> dict[str, Any]:
+    """The entries that mixing changes or adds."""
+    images = batch["image"]
     if settings.mixup:
         weight, lam = mix.mixup(keys(Stream.MIXUP), settings.mixup)
     if settings.cutmix:
@@ -218,13 +217,21 @@ def _mix(
             cut_lam = jnp.where(pick, cut_lam, lam)
         weight, lam = cut_weight, cut_lam
     valid = jnp.asarray(batch.get("valid", jnp.ones(len(images), bool)))
+    if "segmentation" in batch:
+        images, masks = mix.paste(images, batch["segmentation"], valid, weight)
+        return {"image": images, "segmentation": masks}
+    if settings.num_classes is None:
+        raise ValueError("mixup and cutmix mix labels: set num_classes")
     labels = jnp.asarray(batch["label"])
-    return mix.blend(images, labels, valid, weight, lam, settings.num_classes)
+    images, target = mix.blend(images, labels, valid, weight, lam, settings.num_classes)
+    return {"image": images, "target": target}
 
 
 def _check_replaceable(batch: Mapping[str, Any], settings: Augment) -> None:
     asked = [name for name in ("erase", "mixup", "cutmix") if getattr(settings, name)]
     present = [name for name in windows.ANNOTATIONS if name in batch]
+    if asked == ["cutmix"] and present == ["segmentation"] and "label" not in batch:
+        return  # a pixel's class goes with it
     if asked and present:
         raise ValueError(
             f"{', '.join(asked)} cannot be used with {', '.join(present)}: they replace pixels "

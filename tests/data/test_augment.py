@@ -143,6 +143,21 @@ def test_cutmix_weights_labels_by_the_pixels_shown():
     assert abs(replaced.mean() - 77 / 240) < 0.05
 
 
+def test_cutmix_takes_each_pixels_class_along():
+    count = 6
+    masks = np.zeros((count, 20, 20), np.uint8) + np.arange(count, dtype=np.uint8)[:, None, None]
+    valid = np.array([True, True, True, False, True, True])
+    batch = {"image": np.repeat(masks[..., None] * 10, 3, -1), "segmentation": masks}
+    out = run(KEY, batch | {"valid": valid}, plain(20, 20), Augment(cutmix=1.0))
+    shown = np.asarray(out["segmentation"])
+    np.testing.assert_array_equal(np.asarray(out["image"])[..., 0], 10 * shown)
+    for i in np.flatnonzero(valid):
+        assert set(np.unique(shown[i])) <= {i, (i + 1) % count}
+    assert (shown[2] == 2).all()  # its partner is padding
+    assert sum((shown[i] != i).any() for i in (0, 1, 4, 5)) >= 2
+    assert "target" not in out
+
+
 def test_with_both_on_each_example_takes_one_of_them():
     images = np.zeros((400, 8, 8, 3), np.uint8)
     images[::2] = 100
