@@ -205,7 +205,8 @@ def _recolour(keys: Keys, images: jax.Array, settings: Augment) -> jax.Array:
 
 
 def _mix(keys: Keys, batch: Mapping[str, jax.Array], settings: Augment) -> dict[str, Any]:
-    """The entries that mixing changes or adds."""
+    """The entries that mixing changes or adds. A row whose partner is not valid (padding) stays as
+    it is."""
     images = batch["image"]
     if settings.mixup:
         weight, lam = mix.mixup(keys(Stream.MIXUP), settings.mixup)
@@ -216,14 +217,16 @@ def _mix(keys: Keys, batch: Mapping[str, jax.Array], settings: Augment) -> dict[
             cut_weight = jnp.where(pick[:, None, None, None], cut_weight, weight)
             cut_lam = jnp.where(pick, cut_lam, lam)
         weight, lam = cut_weight, cut_lam
-    valid = jnp.asarray(batch.get("valid", jnp.ones(len(images), bool)))
+    alone = ~jnp.roll(jnp.asarray(batch.get("valid", jnp.ones(len(images), bool))), -1)
+    weight = jnp.where(alone[:, None, None, None], 1.0, weight)
+    lam = jnp.where(alone, 1.0, lam)
     if "segmentation" in batch:
-        images, masks = mix.paste(images, batch["segmentation"], valid, weight)
+        images, masks = mix.paste(images, batch["segmentation"], weight)
         return {"image": images, "segmentation": masks}
     if settings.num_classes is None:
         raise ValueError("mixup and cutmix mix labels: set num_classes")
     labels = jnp.asarray(batch["label"])
-    images, target = mix.blend(images, labels, valid, weight, lam, settings.num_classes)
+    images, target = mix.blend(images, labels, weight, lam, settings.num_classes)
     return {"image": images, "target": target}
 
 

@@ -67,44 +67,28 @@ def cutmix(keys: jax.Array, alpha: float, size: int) -> tuple[jax.Array, jax.Arr
 
 
 def blend(
-    images: jax.Array,
-    labels: jax.Array,
-    valid: jax.Array,
-    weight: jax.Array,
-    lam: jax.Array,
-    num_classes: int,
+    images: jax.Array, labels: jax.Array, weight: jax.Array, lam: jax.Array, num_classes: int
 ) -> tuple[jax.Array, jax.Array]:
     """Mix every row with the next: weight * own + (1 - weight) * partner, and the labels by lambda.
 
-    A row whose partner is not valid (padding) stays as it is. Returns the images and the targets
-    float32 [B, num_classes], whose rows sum to 1.
+    Returns the images and the targets float32 [B, num_classes], whose rows sum to 1.
     """
-    lam = jnp.where(_has_partner(valid), lam, 1.0)[:, None]
-    own = jax.nn.one_hot(labels, num_classes)
-    mixed = _weighted(images, weight, valid)
-    return mixed, lam * own + (1.0 - lam) * jnp.roll(own, -1, axis=0)
+    own, lam = jax.nn.one_hot(labels, num_classes), lam[:, None]
+    return _weighted(images, weight), lam * own + (1.0 - lam) * jnp.roll(own, -1, axis=0)
 
 
-def paste(
-    images: jax.Array, masks: jax.Array, valid: jax.Array, weight: jax.Array
-) -> tuple[jax.Array, jax.Array]:
+def paste(images: jax.Array, masks: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Lay a part of the next row on every row, where the weight is 0: its pixels and their classes,
     `masks` uint8 [B, S, S].
 
     French et al. 2020, "Semi-supervised semantic segmentation needs strong, varied perturbations".
-    A row whose partner is not valid (padding) stays as it is.
     """
-    shown = (weight[..., 0] > 0.5) | ~_has_partner(valid)[:, None, None]
-    return _weighted(images, weight, valid), jnp.where(shown, masks, jnp.roll(masks, -1, axis=0))
+    own = weight[..., 0] > 0.5
+    return _weighted(images, weight), jnp.where(own, masks, jnp.roll(masks, -1, axis=0))
 
 
-def _weighted(images: jax.Array, weight: jax.Array, valid: jax.Array) -> jax.Array:
-    weight = jnp.where(_has_partner(valid)[:, None, None, None], weight, 1.0)
+def _weighted(images: jax.Array, weight: jax.Array) -> jax.Array:
     return weight * images + (1.0 - weight) * jnp.roll(images, -1, axis=0)
-
-
-def _has_partner(valid: jax.Array) -> jax.Array:
-    return jnp.roll(valid, -1)
 
 
 def rectangle(centre: jax.Array, extent: jax.Array, size: int) -> tuple[jax.Array, jax.Array]:
