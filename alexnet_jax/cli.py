@@ -213,6 +213,9 @@ class Probe:
     mirrored: bool = False
     """Learn from every picture and its mirror image, and judge by the mean of both: for what looks
     the same from left and right, as photographs of things do."""
+    strength: float | None = None
+    """Of ridge regression's penalty, in units of the features' mean squared length; left out, it is
+    chosen for every draw, on validation where test is judged, otherwise by leaving one out."""
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,13 @@ from alexnet_jax.models.alexnet import AlexNet
 from alexnet_jax.tasks.classification import Classification
 from alexnet_jax.transfer.features import source_features
 from alexnet_jax.transfer.initial import given
-from alexnet_jax.transfer.probe import answers, few_per_class, linear_probe, nearest_neighbours
+from alexnet_jax.transfer.probe import (
+    STRENGTHS,
+    answers,
+    few_per_class,
+    linear_probe,
+    nearest_neighbours,
+)
 
 
 def probe(
@@ -25,11 +31,12 @@ def probe(
     draws: int,
     neighbours: int,
     mirrored: bool = False,
+    strength: float | None = None,
 ) -> str:
     """Right answers on the test split from a tap's features, for so many images of each class.
 
     `mirrored` takes every picture and its mirror image: both to learn from, and the mean of both to
-    be judged by.
+    be judged by. `strength` is ridge regression's; None chooses it anew for every draw.
     """
     if method not in ("linear", "knn"):
         raise ValueError(f"method is {method!r}; expected linear or knn")
@@ -37,6 +44,10 @@ def probe(
         raise ValueError(
             f"draws is {draws}, neighbours {neighbours}, shots {shots}; expected at least 1 of the "
             "first two, and of the last one or more numbers of at least 0"
+        )
+    if strength is not None and (method == "knn" or not strength > 0):
+        raise ValueError(
+            f"strength is {strength} and method {method}; expected more than 0, and method linear"
         )
     variables, net, preprocessing = frozen_network(source)
     canvas, annotations = preprocessing.canvas, Classification.annotations
@@ -56,31 +67,38 @@ def probe(
     _, views, size = features["train"].shape
     judge = "test" if "test" in features else "validation"
 
-    def right(count: int, seed: int) -> float:
+    # Where validation is the judge, the strength must not be chosen on it.
+    apart = (means["validation"], labels["validation"]) if judge == "test" else None
+    strengths = STRENGTHS if strength is None else (strength,)
+
+    def right(count: int, seed: int) -> tuple[float, float]:
         rows = few_per_class(labels["train"], count or len(labels["train"]), seed)
         values, true = features["train"][rows].reshape(-1, size), labels["train"][rows]
         known = values, np.repeat(true, views), classes
         if method == "knn":
-            answer = nearest_neighbours(*known, means[judge], neighbours)
+            answer, chosen = nearest_neighbours(*known, means[judge], neighbours), 0.0
         else:
-            # Where validation is the judge, the strength must not be chosen on it.
-            apart = (means["validation"], labels["validation"]) if judge == "test" else None
-            answer = answers(linear_probe(*known, validation=apart, views=views), means[judge])
-        return float((answer == labels[judge]).mean())
+            fit = linear_probe(*known, validation=apart, strengths=strengths, views=views)
+            answer, chosen = answers(fit, means[judge]), fit.strength
+        return float((answer == labels[judge]).mean()), chosen
 
+    column = "  strength" * (method == "linear")
     lines = [
         f"{source}: {net.spec.name} frozen up to {tap}, {size} features"
         + " of each picture and its mirror image" * mirrored,
         f"{method} on {found.name}, judged on {len(labels[judge])} images of "
         + ("test" if judge == "test" else "validation (no test split)"),
-        f"{'images a class':16} {'draws':>5} {'right':>8}  range",
+        (f"{'images a class':16} {'draws':>5} {'right':>8}  {'range':16}" + column).rstrip(),
     ]
     for count in shots:
-        shares = [right(count, seed) for seed in range(draws if count else 1)]
-        spread = f"{min(shares):.1%} to {max(shares):.1%}" if count else ""
-        lines.append(
-            f"{count or 'all':<16} {len(shares):5} {np.mean(shares):8.1%}  {spread}".rstrip()
+        shares, chosen = zip(
+            *[right(count, seed) for seed in range(draws if count else 1)], strict=True
         )
+        spread = f"{min(shares):.1%} to {max(shares):.1%}" if count else ""
+        line = f"{count or 'all':<16} {len(shares):5} {np.mean(shares):8.1%}  {spread:16}"
+        if method == "linear":
+            line += "  " + " to ".join(f"{s:g}" for s in sorted({min(chosen), max(chosen)}))
+        lines.append(line.rstrip())
     fewest = np.bincount(labels["train"], minlength=classes).min()
     if max(shots) > fewest:
         lines.append(f"note: a class has {fewest} images; where more are asked for, all are taken")

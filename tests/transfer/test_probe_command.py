@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from alexnet_jax.transfer.command import probe
+from alexnet_jax.transfer.probe import STRENGTHS
 
 RUN = str(Path(__file__).parent.parent / "train" / "format_1" / "run")
 OPTIONS = {"tap": "fc6", "method": "linear", "shots": (2, 0), "draws": 3, "neighbours": 1}
@@ -49,6 +50,17 @@ def test_the_nearest_neighbour_of_a_training_picture_is_itself(pictures, tmp_pat
     assert {path: path.stat().st_mtime_ns for path in kept} == before  # not computed again
 
 
+def test_the_strength_is_chosen_or_given(pictures):
+    """A penalty without end leaves the means of the labels, by which all are of one class."""
+    chosen = probe(RUN, pictures, **OPTIONS).splitlines()
+    assert chosen[2].split()[-1] == "strength"
+    assert float(chosen[-1].split()[-1]) in STRENGTHS
+    weak = probe(RUN, pictures, **OPTIONS, strength=1e-6).splitlines()[-1].split()
+    endless = probe(RUN, pictures, **OPTIONS, strength=1e30).splitlines()[-1].split()
+    assert weak[2:] == ["100.0%", "1e-06"]
+    assert endless[2:] == ["50.0%", "1e+30"]
+
+
 def test_more_images_of_a_class_than_there_are_are_told(pictures):
     assert probe(RUN, pictures, **OPTIONS | {"shots": (6,)}).splitlines()[-1].startswith("6 ")
     said = probe(RUN, pictures, **OPTIONS | {"shots": (2, 7)})
@@ -75,6 +87,8 @@ def test_mirror_images_are_learned_from_too(pictures, tmp_path):
         ({"method": "svm"}, "'svm'; expected linear or knn"),
         ({"tap": "conv9"}, "no tap 'conv9'; there are conv1"),
         ({"draws": 0}, "draws is 0, neighbours 1, shots"),
+        ({"strength": 0.0}, "strength is 0.0 and method linear; expected more than 0"),
+        ({"strength": 1.0, "method": "knn"}, "expected more than 0, and method linear"),
     ],
 )
 def test_bad_options_are_told(pictures, change, said):
