@@ -70,14 +70,16 @@ def test_more_images_of_a_class_than_there_are_are_told(pictures):
 
 
 def test_mirror_images_are_learned_from_too(pictures, tmp_path):
-    """Of pictures that are their own mirror images, nothing changes but the number of features."""
+    """Of pictures that are their own mirror images, no answer changes. Every row is there twice,
+    against which half the strength is as strong."""
     for path in Path(pictures).rglob("*.png"):
         half = np.asarray(Image.open(path))[:, :22]
         Image.fromarray(np.concatenate([half, half[:, ::-1]], axis=1)).save(path)
     plain = probe(RUN, pictures, **OPTIONS)
     mirrored = probe(RUN, pictures, **OPTIONS, mirrored=True)
     assert "8 features of each picture and its mirror image" in mirrored
-    assert mirrored.splitlines()[1:] == plain.splitlines()[1:]
+    answers = [[line[:50] for line in said.splitlines()[1:]] for said in (mirrored, plain)]
+    assert answers[0] == answers[1] and "100.0%" in answers[0][-1]
     assert len(list((tmp_path / "cache").glob("alexnet_jax/features/*.npz"))) == 4
 
 
