@@ -86,7 +86,7 @@ class Options:
     """Folder in the form of Leeds Sports Pose, likewise."""
     seeds: int = 3
     """Initializations and orders of the examples."""
-    epochs: tuple[float, float, float] = (16, 10, 9)
+    epochs: tuple[float, float, float] = (16, 10, 36)
     """Of detection, segmentation and pose."""
     size: tuple[int, int, int] = (160, 160, 128)
     """Side of the network's input, in pixels, likewise."""

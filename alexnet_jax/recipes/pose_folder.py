@@ -17,7 +17,7 @@ config = Config(
     patience=15,
     # Convolutions alone, as in segmentation_folder.py.
     model=Model(normalization="batch", dense=(), dropout=()),
-    pose=Pose(skips=("conv5", "conv2", "conv1"), refine=48),
+    pose=Pose(skips=("conv5", "conv2", "conv1"), refine=48, context=True, mirrored=True),
     stopping=Stopping(monitor="validation/pck"),
     optimizer=Optimizer(name="adamw", decay=0.02, clip=10.0),
     schedule=Schedule(name="cosine", warmup="1 epoch"),
