@@ -193,6 +193,7 @@ def test_doctor_tells_devices_and_versions(told):
         assert fact in text
 
 
+@pytest.mark.slow
 def test_a_dry_run_tells_what_a_run_would_be_and_leaves_nothing(told, pictures, tmp_path):
     before = sorted(tmp_path.rglob("*"))
     status, text = told(

@@ -39,9 +39,8 @@ def test_the_packages_six_lines_train():
     assert metrics["objective"] != before
 
 
-@pytest.mark.parametrize(
-    "page", [pytest.param(README, marks=pytest.mark.slow), TASKS], ids=lambda page: page.name
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [README, TASKS], ids=lambda page: page.name)
 def test_the_python_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     if not page.exists():
         pytest.skip(f"there is no {page.name}")

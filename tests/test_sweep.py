@@ -52,6 +52,7 @@ def alone(config):
     return list(sweep(config, CASES, splits=("validation", "train"), together=False))
 
 
+@pytest.mark.slow
 def test_a_case_is_the_run_of_its_settings(config, alone):
     """Against metrics.csv of the run that has the second case's settings."""
     train(changed(config, CASES[1]), "the command")

@@ -81,7 +81,7 @@ def test_unpadded_it_is_the_classifier_slid_over_the_image(he_kernels):
         )
 
 
-@pytest.mark.parametrize("name", ["small", "original_2012"])
+@pytest.mark.parametrize("name", ["small", pytest.param("original_2012", marks=pytest.mark.slow)])
 def test_an_element_looks_at_the_middle_of_the_pixels_that_reach_it(name):
     """A row of NaN, put everywhere in turn, reaches an element from its receptive field alone."""
     shape = spec(name, width=1 / 64, activation="identity", normalization="none", dropout=())

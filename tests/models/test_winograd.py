@@ -137,6 +137,7 @@ def test_half_precision_is_rounded_once_at_the_end(dtype):
     assert np.all(np.abs(value.astype(jnp.float32) - wide) <= rounding)
 
 
+@pytest.mark.slow
 def test_the_same_numbers_over_eight_devices_in_every_form(own_process):
     source = """
 import json

@@ -21,6 +21,7 @@ from alexnet_jax.restored import load
 from alexnet_jax.transfer.initial import initial_state
 
 SPEC = spec("small", num_classes=3, width=0.25)
+pytestmark = pytest.mark.slow  # tasks/test_detection.py holds the task itself to its parts
 OPTIONS = (
     "train detection-folder --data pictures --spec small --model.width 0.25 --input.canvas 40 "
     "--input.size 40 --batch-size 4 --learning-rate 0.01 --init given.npz --run.precision exact "
@@ -118,7 +119,6 @@ def test_it_learns_and_once_finished_stays_as_it_is(told, finished, rows_of):
     assert rows_of(run) == [first, last]
 
 
-@pytest.mark.slow
 def test_killed_half_way_it_ends_in_the_same_bits(told, kill, finished, rows_of):
     """Two batches an epoch; after 15 epochs, step 30, it is judged and saved."""
     kill(f"{OPTIONS} --epochs 30 --run-dir again", 33)

@@ -43,7 +43,9 @@ HEATMAP = pose(FCN(SPEC, exact=True, skips=("pool1",), pixels=False))
 SMALL = replace(REGRESSION.net.spec, kernel_init="gaussian_2012")
 CASCADE = pose(Cascade(SMALL, exact=True, refinements=2, box=4.0))
 ALL = pytest.mark.parametrize(
-    "task", [REGRESSION, HEATMAP, CASCADE], ids=["regression", "heatmap", "cascade"]
+    "task",
+    [REGRESSION, HEATMAP, pytest.param(CASCADE, marks=pytest.mark.slow)],
+    ids=["regression", "heatmap", "cascade"],
 )
 VALID = np.array([1, 1, 1, 0, 1, 1, 0, 1], bool)
 VISIBLE = RNG.random((8, 1, 14)) < 0.7
@@ -81,6 +83,7 @@ def test_a_regression_is_the_classifier_in_parts_of_the_image():
     assert float(total) == pytest.approx(square[COUNTED].sum(), rel=1e-4)
 
 
+@pytest.mark.slow
 def test_stages_have_terms_of_their_own_in_torsos_of_the_truth():
     """In evaluation the mean over an example's joints, of examples whose torso is seen."""
     params, model_state = CASCADE.init(jax.random.key(0), (SIZE, SIZE, 3))
@@ -118,6 +121,7 @@ def test_stages_have_terms_of_their_own_in_torsos_of_the_truth():
     assert state["errors"]["errors3"]["count"].sum() == judged
 
 
+@pytest.mark.slow
 def test_what_is_frozen_of_a_stage_keeps_its_statistics():
     convs = tuple(replace(conv, then=("normalization", *conv.then)) for conv in SPEC.convs)
     spec = replace(SMALL, normalization="batch", convs=convs)

@@ -25,8 +25,8 @@ OPTIONS = (
     "--input.canvas 40 --input.size 36 --batch-size 4 --learning-rate 0.05 --init given.npz "
     "--run.precision exact --augment.crop random --augment.pad 1 --run.evaluate-every '4 epochs' "
     "--model.normalization none --model.dense 256 256 --pose.skips conv5 pool2 pool1 "
-    "--pose.refine None --optimizer.name sgd --optimizer.momentum 0.9 --optimizer.decay 0 "
-    "--optimizer.clip 1 --schedule.name constant --schedule.warmup 0 --epochs 8"
+    "--pose.refine None --pose.no-context --optimizer.name sgd --optimizer.momentum 0.9 "
+    "--optimizer.decay 0 --optimizer.clip 1 --schedule.name constant --schedule.warmup 0 --epochs 8"
 )
 HEIGHT, WIDTH = 44, 60
 # A person of dots, from the feet up, 14 x 2, y and x in parts of the height.

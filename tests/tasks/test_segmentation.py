@@ -251,7 +251,7 @@ def test_the_palette_is_pascal_vocs():
     assert palette()[15].tolist() == [192, 128, 128] and palette()[255].tolist() == [224, 224, 192]
 
 
-@pytest.mark.parametrize("jaccard", [0.0, 0.5])
+@pytest.mark.parametrize("jaccard", [pytest.param(0.0, marks=pytest.mark.slow), 0.5])
 def test_one_device_or_many_take_the_same_step(jaccard):
     """The per-device form, whose shards hold unequal numbers of pixels that count, some none."""
     task = segmentation(TASK.net, jaccard=jaccard)

@@ -59,7 +59,7 @@ def differ(a, b):
     return max(float(np.abs(x - y).max() / max(np.abs(y).max(), 1e-30)) for x, y in pairs)
 
 
-@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("shared", [pytest.param(True, marks=pytest.mark.slow), False])
 def test_each_member_is_what_it_is_alone(states, alone, shared):
     """Learning rate, momentum, L1, L2, dropout rate and seed of its own, after four steps."""
     step = population_step(STEP, shared=shared)

@@ -28,11 +28,9 @@ OPTIONS = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compiled_once(tmp_path_factory):
-    """Let these processes share what they compile, and leave the user's cache alone."""
+def own_cache(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        patch.delenv("JAX_ENABLE_COMPILATION_CACHE", raising=False)
         yield
 
 
@@ -155,6 +153,7 @@ def test_resumed_after_kills_it_ends_in_the_same_bits(finished, pictures, tmp_pa
     assert outcome(run) == outcome(finished[0])
 
 
+@pytest.mark.slow
 def test_a_request_to_stop_saves_and_tells_how_to_go_on(finished, pictures, tmp_path):
     run = tmp_path / "stopped"
     process = subprocess.Popen(command(pictures, run), stdout=subprocess.PIPE, text=True)
@@ -168,6 +167,7 @@ def test_a_request_to_stop_saves_and_tells_how_to_go_on(finished, pictures, tmp_
     assert outcome(run)[::2] == outcome(finished[0])[::2]
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused(pictures, tmp_path):
     run = tmp_path / "busy"
     first = subprocess.Popen(command(pictures, run, "--epochs", "500"), stdout=subprocess.DEVNULL)
@@ -210,6 +210,7 @@ def test_a_non_finite_loss_names_step_rate_and_last_checkpoint(pictures, tmp_pat
     assert "checkpoint" in failed.stderr or "nothing was saved" in failed.stderr
 
 
+@pytest.mark.slow
 def test_the_last_checkpoint_is_named_also_where_it_is_still_being_written(
     pictures, tmp_path, monkeypatch, caplog
 ):
