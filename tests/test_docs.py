@@ -14,6 +14,7 @@ import pytest
 
 import alexnet_jax
 
+pytestmark = pytest.mark.slow
 README = Path(__file__).parent.parent / "README.md"
 TASKS = README.parent / "docs" / "tasks.md"
 
@@ -39,7 +40,6 @@ def test_the_packages_six_lines_train():
     assert metrics["objective"] != before
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("page", [README, TASKS], ids=lambda page: page.name)
 def test_the_python_blocks_of_a_page_run(page, tmp_path, monkeypatch):
     if not page.exists():

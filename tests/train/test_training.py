@@ -201,6 +201,7 @@ def test_other_settings_are_refused_field_by_field(finished, pictures):
     assert "--fresh" in refused.stderr
 
 
+@pytest.mark.slow
 def test_a_non_finite_loss_names_step_rate_and_last_checkpoint(pictures, tmp_path):
     run = tmp_path / "diverged"
     failed = call(*command(pictures, run, "--learning-rate", "1e30", "--optimizer.clip", "None"))
@@ -233,6 +234,7 @@ def test_the_last_checkpoint_is_named_also_where_it_is_still_being_written(
     assert "NaN" not in caplog.text
 
 
+@pytest.mark.slow
 def test_predict_ranks_the_classes_of_a_picture(finished, pictures, tmp_path):
     run, _ = finished
     picture = pictures / "test" / "rød" / "0.png"
