@@ -29,8 +29,10 @@ OPTIONS = [
 
 @pytest.fixture(scope="module", autouse=True)
 def own_cache(tmp_path_factory):
+    """These processes are killed, which may leave half a program: other tests must not read it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        for name in ("XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR"):
+            patch.setenv(name, str(tmp_path_factory.mktemp("cache")))
         yield
 
 
