@@ -8,6 +8,7 @@ anything. ALEXNET_JAX_MEMORY=system, or setting any of the variables yourself, l
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 
@@ -33,6 +34,16 @@ def restart_with_settings() -> None:
     if not chosen and _is_glibc():
         command = [sys.executable, *sys.orig_argv[1:]]
         os.execve(sys.executable, command, {**os.environ, **SETTINGS})
+
+
+def give_back() -> None:
+    """Give the system what is free by now, which the settings keep: for after what is done once.
+
+    Making a state and compiling a step leave more behind than a step needs, in pieces that its
+    largest arrays do not fit into. Does nothing where the settings are off.
+    """
+    if settings_are_on() and _is_glibc():
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _is_glibc() -> bool:

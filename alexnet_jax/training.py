@@ -19,6 +19,7 @@ import jax
 from alexnet_jax.begin import begin, prepare
 from alexnet_jax.config import Config
 from alexnet_jax.data.loader import Reader
+from alexnet_jax.memory import give_back
 from alexnet_jax.meta import make_meta
 from alexnet_jax.parts import (
     Parts,
@@ -126,13 +127,17 @@ def _fit(
     batches = train_batches(parts, at.step)
     many_cpus = jax.default_backend() == "cpu" and parts.mesh.size > 1
     events = folder.events(at.step)
+    give_back()  # what making or reading the state took
     try:
         with Progress(parts.total_steps, start=at.step) as progress:
-            numbers = itertools.count(at.step + 1)
+            first = at.step + 1
+            numbers = itertools.count(first)
 
             def step(state: TrainState, batch: dict) -> tuple[TrainState, dict]:
                 number = next(numbers)
                 progress.update(number)
+                if number == first + 1:
+                    give_back()  # what compiling the step took
                 stage = stage_for(parts, number)
                 if number - 1 == stage.begin > 0:
                     folder.say(f"From step {number} on, {frozen_up_to(stage.freeze)}")

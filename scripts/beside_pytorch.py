@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import statistics
 import subprocess
 import sys
@@ -119,6 +120,12 @@ def compare(case: Case, how: How) -> tuple[dict[str, Any], dict[str, Any]]:
         "memory": peak["ours"] / peak["pytorch"],
         "torch_compile": how.torch_compile,
     }
+
+
+def has_compiler() -> bool:
+    """Whether there is the C++ compiler that torch.compile needs on a CPU."""
+    compilers = (os.environ.get("CXX", "c++"), "g++", "clang++")
+    return any(shutil.which(name) for name in compilers)
 
 
 def facts_line(machine: dict[str, Any], how: How) -> str:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from alexnet_jax.memory import SETTINGS, SWITCH, settings_are_on
+from alexnet_jax.memory import SETTINGS, SWITCH, give_back, settings_are_on
 
 try:
     GLIBC = (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")
@@ -54,3 +54,39 @@ def test_settings_are_on_only_where_all_of_them_are(monkeypatch):
         assert not settings_are_on()
         monkeypatch.setenv(name, value)
     assert settings_are_on()
+
+
+RELEASED = """
+import json, os
+from pathlib import Path
+from alexnet_jax.memory import give_back
+
+def resident():
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+before = resident()
+arrays = [bytearray(2**20) for _ in range(200)]  # too small to be mapped by themselves
+for array in arrays:
+    array[::4096] = b"1" * 256
+last = bytearray(100)  # above them
+held = resident()
+del arrays
+kept = resident()
+give_back()
+print(json.dumps([size - before for size in (held, kept, resident())]))
+"""
+
+
+@pytest.mark.skipif(not GLIBC, reason="the settings are glibc's")
+def test_what_the_settings_keep_is_given_back_when_asked_for(own_process):
+    held, kept, left = own_process(RELEASED, **SETTINGS)
+    assert held > 150 * 2**20
+    assert kept > 150 * 2**20  # this is what the settings are for
+    assert left < 50 * 2**20
+
+
+@pytest.mark.skipif(not GLIBC, reason="the settings are glibc's")
+def test_without_the_settings_nothing_is_touched(monkeypatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
+    monkeypatch.setattr("ctypes.CDLL", lambda name: pytest.fail("the C library was called"))
+    give_back()

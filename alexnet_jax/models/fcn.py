@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from alexnet_jax.models.backbone import Convolution, seen, window_padding
+from alexnet_jax.models.backbone import Convolution, add_bias, seen, window_padding
 from alexnet_jax.models.spec import Conv, Spec, shapes
 
 FEATURES = "features"  # what the last dense layer gives, at the places of the last map
@@ -226,8 +226,7 @@ class Neck(nn.Module):
         conv = Conv(self.features, 3, padding=(1, 1))
         for i in range(self.mixes):
             mix = Convolution(conv, "he_normal", 0.0, **kind, exact=self.exact, name=f"mix{i + 1}")
-            x, bias = mix(x)
-            x = nn.relu(x if bias is None else x + bias)
+            x = nn.relu(add_bias(*mix(x)))
         return x
 
 
