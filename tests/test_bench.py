@@ -13,6 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 
+import beside_pytorch
 import flops
 import measuring
 import tracing
@@ -173,15 +174,17 @@ def test_bench_refuses_what_it_cannot_do(tmp_path):
 def test_bench_measures_and_prints_one_table(tmp_path):
     pytest.importorskip("torch")
     file = tmp_path / "bench.json"
-    rows = ("small/train/2/float32", "small/forward/2/float32")
+    rows = ("small/train/2/float32", "small/forward/2/float32/compiled")
     done = script("bench", "--only", "train_step", "--rows", *rows, "--rounds", 2, "--json", file)
     assert done.returncode == 0, done.stderr[-4000:]
     (shown,) = tables(done.stdout)
     assert [row["what"] for row in shown] == [
-        "small train, batch 2, float32", "small forward, batch 2, float32"
-    ]  # fmt: skip
+        "small train, batch 2, float32", "small forward, batch 2, float32, PyTorch compiled"
+    ][: 1 + beside_pytorch.has_compiler()]  # fmt: skip
+    assert beside_pytorch.has_compiler() or "no C++ compiler" in done.stderr
     written = json.loads(file.read_text())
-    assert [row["mode"] for row in written["rows"]["train_step"]] == ["train", "forward"]
+    modes = [row["mode"] for row in written["rows"]["train_step"]]
+    assert modes == ["train", "forward"][: len(shown)]
     assert all(row["n"] == "2" and float(row["ratio"]) > 0 for row in shown)
 
 

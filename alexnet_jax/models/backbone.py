@@ -179,7 +179,7 @@ def add_bias(x: Array, bias: Array | None) -> Array:
     """[..., N] + [N], in the dtype of `x`; `x` itself where there is no bias.
 
     Added in the bias's own dtype where that is wider, so that its gradient, a sum over all places,
-    is added up in it: in half precision a CPU takes 8 ms for one of them, more than for a product.
+    is added up in it: more exact, and on a CPU several times faster than in half precision.
     """
     return x if bias is None else (x + bias).astype(x.dtype)
 

@@ -11,6 +11,7 @@ import pytest
 
 from alexnet_jax.models import layers
 from alexnet_jax.models.alexnet import AlexNet
+from alexnet_jax.models.backbone import add_bias
 from alexnet_jax.models.kernels import convolution, max_pool
 from alexnet_jax.models.spec import ResponseNorm, spec
 
@@ -157,6 +158,18 @@ def test_half_precision_computes_in_it_and_answers_in_float32(run):
     assert half_taps["fc7"].dtype == jnp.bfloat16 and logits.dtype == jnp.float32
     scale = np.abs(taps["logits"]).max()
     assert 0 < np.abs(logits - taps["logits"]).max() < 0.05 * scale
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_the_gradient_of_a_bias_is_summed_wider_than_half_precision(dtype):
+    """Neither format has 3001: its neighbours are 3000 and 3002 at best."""
+    x, bias = jnp.ones((3001, 1), dtype), jnp.full(1, 2.0**-12)
+    y, back = jax.vjp(add_bias, x - 1, bias)
+    assert y.dtype == dtype and (y == 2.0**-12).all()
+    dx, d_bias = back(jnp.ones_like(y))
+    assert dx.dtype == dtype and (dx == 1).all()
+    assert d_bias.dtype == jnp.float32 and d_bias == 3001
+    assert add_bias(x, None) is x
 
 
 def test_without_training_nothing_is_random_and_no_key_is_needed(run):
