@@ -36,7 +36,7 @@ from alexnet_jax.train.checkpoint import Checkpoints, steps_in
 from alexnet_jax.train.early_stopping import Reason
 from alexnet_jax.train.loop import INTERRUPTED, NonFiniteLoss, Position, fit
 from alexnet_jax.train.progress import Progress
-from alexnet_jax.train.run import RunFolder, interruptible
+from alexnet_jax.train.run import RunFolder, interruptible, refuse_busy
 from alexnet_jax.train.state import TrainState
 from alexnet_jax.watch import Watch
 
@@ -56,6 +56,7 @@ def train(config: Config, command: str) -> str:
     """
     if find_spec("matplotlib") is None:
         import_module("alexnet_jax.report.plots")  # it says now what the report will need
+    refuse_busy(config.run_dir)  # not only when all data are read
     parts = make_parts(config)
     config = parts.config
     first = prepare(parts)

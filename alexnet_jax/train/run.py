@@ -37,6 +37,16 @@ class RunLockedError(RuntimeError):
     """Another process is working in the run folder."""
 
 
+def refuse_busy(path: str | os.PathLike[str]) -> None:
+    """Raises RunLockedError where another process is working in that folder; creates nothing.
+
+    To be asked before data are read. What counts is the lock itself, which is taken after that.
+    """
+    if Path(path, "lock").exists():
+        with RunFolder(path).lock():
+            pass
+
+
 class RunFolder:
     """The files of one run. Holds nothing but its path: what is known is on the disk.
 

@@ -16,9 +16,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from alexnet_jax.config import Config
 from alexnet_jax.train.environment import environment
 from alexnet_jax.train.progress import Progress, describe
-from alexnet_jax.train.run import RunFolder, RunLockedError, interruptible
+from alexnet_jax.train.run import RunFolder, RunLockedError, interruptible, refuse_busy
+from alexnet_jax.training import train
 
 HOLD = """
 import sys, time
@@ -52,6 +54,16 @@ def test_second_process_is_refused_and_the_lock_dies_with_its_holder(tmp_path):
         assert f"pid {os.getpid()} on" in (tmp_path / "lock").read_text()
     with RunFolder(tmp_path).lock():  # and a holder that ended well leaves the folder free too
         pass
+
+
+def test_a_busy_folder_is_refused_before_any_data_is_looked_for(tmp_path):
+    config = Config(data=str(tmp_path / "missing"), run_dir=str(tmp_path / "run"))
+    refuse_busy(config.run_dir)
+    assert not (tmp_path / "run").exists()
+    with RunFolder(config.run_dir).lock(), pytest.raises(RunLockedError, match="in use by pid"):
+        train(config, "train")
+    with pytest.raises(FileNotFoundError, match="missing"):
+        train(config, "train")
 
 
 def test_metrics_are_a_plain_csv_with_one_header(tmp_path):
