@@ -163,7 +163,7 @@ def test_half_precision_computes_in_it_and_answers_in_float32(run):
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
 def test_the_gradient_of_a_bias_is_summed_wider_than_half_precision(dtype):
     """Neither format has 3001: its neighbours are 3000 and 3002 at best."""
-    x, bias = jnp.ones((3001, 1), dtype), jnp.full(1, 2.0**-12)
+    x, bias = jnp.ones((3001, 1), dtype), jnp.full(1, 2.0**-12, jnp.float32)
     y, back = jax.vjp(add_bias, x - 1, bias)
     assert y.dtype == dtype and (y == 2.0**-12).all()
     dx, d_bias = back(jnp.ones_like(y))
