@@ -174,18 +174,37 @@ def test_bench_refuses_what_it_cannot_do(tmp_path):
 def test_bench_measures_and_prints_one_table(tmp_path):
     pytest.importorskip("torch")
     file = tmp_path / "bench.json"
-    rows = ("small/train/2/float32", "small/forward/2/float32/compiled")
+    rows = ("small/train/2/float32", "small/forward/2/float32")
     done = script("bench", "--only", "train_step", "--rows", *rows, "--rounds", 2, "--json", file)
     assert done.returncode == 0, done.stderr[-4000:]
     (shown,) = tables(done.stdout)
     assert [row["what"] for row in shown] == [
-        "small train, batch 2, float32", "small forward, batch 2, float32, PyTorch compiled"
-    ][: 1 + beside_pytorch.has_compiler()]  # fmt: skip
-    assert beside_pytorch.has_compiler() or "no C++ compiler" in done.stderr
+        "small train, batch 2, float32", "small forward, batch 2, float32"
+    ]  # fmt: skip
     written = json.loads(file.read_text())
-    modes = [row["mode"] for row in written["rows"]["train_step"]]
-    assert modes == ["train", "forward"][: len(shown)]
+    assert [row["mode"] for row in written["rows"]["train_step"]] == ["train", "forward"]
     assert all(row["n"] == "2" and float(row["ratio"]) > 0 for row in shown)
+
+
+COMPILED = ("--only", "train_step", "--rows", "small/forward/2/float32/compiled", "--rounds", 2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not beside_pytorch.has_compiler(), reason="no C++ compiler")
+def test_bench_measures_pytorch_compiled(tmp_path):
+    pytest.importorskip("torch")
+    file = tmp_path / "bench.json"
+    done = script("bench", *COMPILED, "--json", file)
+    assert done.returncode == 0, done.stderr[-4000:]
+    ((row,),) = tables(done.stdout)
+    assert row["what"] == "small forward, batch 2, float32, PyTorch compiled"
+    assert json.loads(file.read_text())["rows"]["train_step"][0]["torch_compile"] == "default"
+
+
+def test_bench_leaves_compiled_rows_out_where_there_is_no_compiler(tmp_path):
+    done = script("bench", *COMPILED, "--json", tmp_path / "bench.json", PATH="", CXX="none")
+    assert done.returncode == 0 and "no C++ compiler was found" in done.stderr
+    assert tables(done.stdout) == [[]]
 
 
 # ---- the loop and the start ----------------------------------------------------------------------
