@@ -119,12 +119,10 @@ def _train(argv: list[str]) -> int:
         flag = "--xla_gpu_exclude_nondeterministic_ops=true"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
 
-    from alexnet_jax.cache import keep_compiled
+    _set_up_jax()
     from alexnet_jax.train.early_stopping import Reason
     from alexnet_jax.train.loop import INTERRUPTED
     from alexnet_jax.training import train
-
-    keep_compiled()
 
     if config.dry_run:
         from alexnet_jax.dry_run import dry_run
@@ -134,6 +132,15 @@ def _train(argv: list[str]) -> int:
     again = [a for a in argv if a not in ("--fresh", "--fresh=True")]
     reason = train(config, shlex.join(["python", "-m", "alexnet_jax", "train", *again]))
     return {INTERRUPTED: 130, Reason.NON_FINITE.value: 1}.get(reason, 0)
+
+
+def _set_up_jax() -> None:
+    """What whoever imports the package decides for himself, before jax computes anything."""
+    from alexnet_jax.cache import keep_compiled
+    from alexnet_jax.memory import dispatch_in_place
+
+    keep_compiled()
+    dispatch_in_place()
 
 
 def _check_used(config: Config, default: Config) -> None:
@@ -254,9 +261,7 @@ def _run(kind: Any, command: str, module: str = "commands") -> Callable[[list[st
 
     def call(argv: list[str]) -> int:
         options = parse(kind, argv, command)
-        from alexnet_jax.cache import keep_compiled
-
-        keep_compiled()
+        _set_up_jax()
         function = getattr(import_module(f"alexnet_jax.{module}"), command)
         print(function(**vars(options)))
         return 0

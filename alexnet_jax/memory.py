@@ -46,6 +46,20 @@ def give_back() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def dispatch_in_place() -> None:
+    """Let a CPU compute in the thread that calls; before jax computes anything.
+
+    The threads that jax would leave it to have memory of their own (glibc's arenas), in which no
+    array of 64 MB finds room: what a step works in is mapped and zeroed anew each time, and twice
+    over where a step begins before the last one has let go of its own. Does nothing where the
+    settings are off, and nothing on accelerators.
+    """
+    if settings_are_on():
+        import jax
+
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
 def _is_glibc() -> bool:
     try:
         return (os.confstr("CS_GNU_LIBC_VERSION") or "").startswith("glibc")

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import measuring
 
-from alexnet_jax.memory import give_back
+from alexnet_jax.memory import dispatch_in_place, give_back
 from alexnet_jax.models.spec import Spec, hands_on, shapes, spec
 
 LEARNING_RATE, MOMENTUM, L2 = 1e-3, 0.9, 5e-4
@@ -121,6 +121,7 @@ def ours(net: Spec, mode: str, batch: int, precision: str) -> Side:
 
     from alexnet_jax.train.environment import environment
 
+    dispatch_in_place()
     task, step, state, data = training(net, batch, precision)
     params = state.params
     forward = jax.jit(lambda params, images: task.net.apply({"params": params}, images))

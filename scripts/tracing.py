@@ -44,7 +44,7 @@ def profile(
 
     compiled = jax.jit(step, donate_argnums=0).lower(state, batch).compile()
     run = measuring.repeated(compiled, state, batch)
-    run(1)  # what is allocated only once
+    run(10)  # until all of the memory that it works in has been touched
     wall = measuring.timed(run)(steps) / steps
     path = record(lambda: run(steps), folder)
     parts = origins(compiled.as_text())

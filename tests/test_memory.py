@@ -40,6 +40,7 @@ def test_the_command_line_starts_with_the_settings_unless_told_otherwise():
 def test_importing_the_package_leaves_the_environment_alone(own_process):
     source = """
 import json, os
+import jax  # which sets some of its own
 before = dict(os.environ)
 import alexnet_jax.train.step
 print(json.dumps(before == dict(os.environ)))
@@ -90,3 +91,53 @@ def test_without_the_settings_nothing_is_touched(monkeypatch):
     monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
     monkeypatch.setattr("ctypes.CDLL", lambda name: pytest.fail("the C library was called"))
     give_back()
+
+
+REUSED = """
+import json, resource
+import jax, jax.numpy as jnp
+from alexnet_jax.memory import dispatch_in_place
+
+dispatch_in_place()
+
+@jax.jit
+def step(x):
+    square = x[:, None] * x  # [N, N], too large for the memory of jax's own threads
+    return square @ (square @ x)
+
+x = jnp.linspace(0.0, 1.0, 6000)
+temporary = step.lower(x).compile().memory_analysis().temp_size_in_bytes
+
+def touched(steps):  # bytes that were mapped anew
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(steps):
+        y = step(x)
+    done = y.is_ready()
+    faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    return faults * resource.getpagesize(), done
+
+touched(5)
+print(json.dumps([temporary, *touched(5)]))
+"""
+
+
+@pytest.mark.skipif(not GLIBC, reason="the settings are glibc's")
+def test_what_a_step_works_in_is_there_for_the_next_one(own_process):
+    temporary, mapped, done = own_process(REUSED, JAX_PLATFORMS="cpu", **SETTINGS)
+    assert temporary > 100 * 2**20
+    assert mapped < temporary / 4  # of five steps
+    assert done  # when the call returns, as it was computed in its thread
+
+
+@pytest.mark.skipif(not GLIBC, reason="the settings are glibc's")
+def test_without_the_settings_jax_computes_as_it_likes(own_process, monkeypatch):
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    source = """
+import json, jax
+from alexnet_jax.memory import dispatch_in_place
+jax.config.update = lambda *a: (_ for _ in ()).throw(AssertionError(a))
+dispatch_in_place()
+print(json.dumps(True))
+"""
+    assert own_process(source)

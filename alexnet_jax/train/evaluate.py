@@ -34,11 +34,16 @@ def add(total: dict, sums: Any) -> dict:
     """Sums on the host plus sums on the device (or None)."""
     if sums is None:
         return total
-    fetched = {name: (_host(s), float(n)) for name, (s, n) in jax.device_get(sums).items()}
+    fetched = {name: (_host(s), float(n)) for name, (s, n) in on_host(sums).items()}
     return {
         name: (total.get(name, (0.0, 0.0))[0] + s, total.get(name, (0.0, 0.0))[1] + n)
         for name, (s, n) in fetched.items()
     }
+
+
+def on_host(tree: Any) -> Any:
+    """NumPy's arrays in place of jax's, scalars too: a tenth of the time of `float` of jax's."""
+    return jax.tree.map(np.asarray, tree)
 
 
 def sums_to_json(sums: dict) -> dict:

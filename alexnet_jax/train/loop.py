@@ -18,7 +18,7 @@ from alexnet_jax.optim.chain import with_hyper
 from alexnet_jax.optim.schedules import Plateau, plateau_update
 from alexnet_jax.tasks.base import means
 from alexnet_jax.train import early_stopping
-from alexnet_jax.train.evaluate import HostSums, add
+from alexnet_jax.train.evaluate import HostSums, add, on_host
 from alexnet_jax.train.state import TrainState
 
 EPOCH_LIMIT, INTERRUPTED = "EPOCH_LIMIT", "INTERRUPTED"
@@ -134,7 +134,8 @@ def fit(
 
 
 def parted(measured: dict) -> tuple[dict[str, float], dict]:
-    """A step's metrics as (numbers of that step, sums to be added up over steps)."""
+    """A step's metrics as (numbers of that step, sums to be added up over steps), on the host."""
+    measured = on_host(measured)
     sums = {name: value for name, value in measured.items() if isinstance(value, tuple)}
     return {k: float(v) for k, v in measured.items() if k not in sums}, sums
 
