@@ -29,29 +29,33 @@ from alexnet_jax.report.transfer import TransferSummary
 from alexnet_jax.settings import to_json
 from alexnet_jax.tasks.multi import own
 from alexnet_jax.train.checkpoint import Checkpoints
-from alexnet_jax.train.loop import EPOCH_LIMIT, Position
+from alexnet_jax.train.early_stopping import Stopper
+from alexnet_jax.train.loop import EPOCH_LIMIT
 from alexnet_jax.train.run import RunFolder
 from alexnet_jax.train.state import TrainState
 
 
-def finish(parts: Parts, folder: RunFolder, at: Position, reason: str, command: str) -> None:
+def finish(
+    parts: Parts, folder: RunFolder, stopper: Stopper, last_step: int, reason: str, command: str
+) -> None:
     """Test the best checkpoint, write results.json and report.html, and say where they are.
 
     What results.json has already for this end of the run is not computed again: the test split is
     read once. The report is drawn anew from it, since it may be asked to show more.
     """
-    best_step = at.step if at.stopper.best_step is None else at.stopper.best_step
+    best_step = last_step if stopper.best_step is None else stopper.best_step
     with Checkpoints(folder.path / "checkpoints") as checkpoints:
         state, _ = checkpoints.restore(stage_for(parts, best_step).target, step=best_step)
-    end = {"reason": reason, "best_step": best_step, "last_step": at.step}
+    end = {"reason": reason, "best_step": best_step, "last_step": last_step}
     results = _known(folder, end)
     if not results:
         results = {**end, **_judged(parts, state)}
         folder.write_json("results.json", results)
-    folder.write_text("report.html", page(_summary(parts, folder, at, state, results, command)))
+    summary = _summary(parts, folder, stopper, state, results, command)
+    folder.write_text("report.html", page(summary))
     for split, figures in results["splits"].items():
         folder.say(f"{split}: {_described(figures, parts.task.monitor[0])}")
-    folder.say(f"{reason}: best at step {best_step}, last step {at.step}")
+    folder.say(f"{reason}: best at step {best_step}, last step {last_step}")
     folder.say(f"report: {folder.path / 'report.html'}")
 
 
@@ -105,7 +109,7 @@ def _described(figures: Mapping[str, float], metric: str) -> str:
 def _summary(
     parts: Parts,
     folder: RunFolder,
-    at: Position,
+    stopper: Stopper,
     state: TrainState,
     results: Mapping[str, Any],
     command: str,
@@ -123,13 +127,13 @@ def _summary(
         unit=confusion.get("unit", "examples"),
         monitor=config.stopping.monitor,
         stop_reason="COMPLETED" if results["reason"] == EPOCH_LIMIT else results["reason"],
-        last_step=at.step,
+        last_step=results["last_step"],
         config=to_json(config),
         environment=folder.read_json("environment.json"),
         rows=rows,
         epochs=config.epochs,
         patience=config.patience,
-        best_step=at.stopper.best_step,
+        best_step=stopper.best_step,
         best_epoch=None if best is None else best["epoch"],
         results=results["splits"],
         classes=tuple(confusion.get("classes", parts.classes)),

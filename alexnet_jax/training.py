@@ -81,7 +81,10 @@ def train(config: Config, command: str) -> str:
             raise NonFiniteLoss(_advice(what, folder))
         from alexnet_jax.finish import finish  # here: drawing takes half a second to import
 
-        finish(parts, folder, at, reason, command)
+        last_step, stopper = at.step, at.stopper
+        del at  # and with it the last state, for what is read now is the best one
+        give_back()
+        finish(parts, folder, stopper, last_step, reason, command)
         return reason
 
 
