@@ -124,7 +124,7 @@ class Reader:
 
     def _finish(self, pending: _Pending) -> Batch:
         for future in pending.futures:
-            self.bad |= future.result()
+            self.bad = self.bad | future.result()  # anew, as others may be going over it
         return pending.batch
 
     def _fill(self, batch: Batch, draw: _Draw, part: range) -> dict[str, str]:
