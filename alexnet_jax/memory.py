@@ -51,8 +51,9 @@ def dispatch_in_place() -> None:
 
     The threads that jax would leave it to have memory of their own (glibc's arenas), in which no
     array of 64 MB finds room: what a step works in is mapped and zeroed anew each time, and twice
-    over where a step begins before the last one has let go of its own. Does nothing where the
-    settings are off, and nothing on accelerators.
+    over where a step begins before the last one has let go of its own. They still take over where
+    an argument is on its way, such as NumPy's arrays: place a batch before the step, and wait for
+    it. Does nothing where the settings are off, and nothing on accelerators.
     """
     if settings_are_on():
         import jax
