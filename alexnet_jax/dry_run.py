@@ -54,6 +54,7 @@ def dry_run(config: Config) -> None:
         began = time.perf_counter()
         state, _ = jax.block_until_ready(step(state, batch))
         seconds.append(time.perf_counter() - began)
+    batches.close()
     step_time = statistics.median(seconds[1:])
     split_figures(parts, state, "validation")
     began = time.perf_counter()
